@@ -1,0 +1,592 @@
+"""The fit ladder that all ten estimators share, and the parameters they have in common."""
+
+from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from . import backends
+from ._draws import Draws
+from ._members import Members, plan_members
+from ._network import ACTIVATIONS, ARCHITECTURES, Network
+from ._parameters import estimator, parameter
+from ._progress import progress_bar
+from ._rows import Standardizer, canonical_rows
+from ._training import Rows, Schedule, train
+from .backends import Fitted, Knobs, Program
+from .likelihoods import Head, Likelihood
+
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+_NON_NEGATIVE = Interval(Real, 0, None, closed="left")
+_AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Targets as a trainer sees them, and how to read them back.
+
+    Attributes
+    ----------
+    head : Head
+    y : ndarray of shape (n_rows, n_targets), float32
+        Standardised values, counts, 0/1, or one-hot classes.
+    weight : ndarray of shape (n_rows,)
+        Weight of each row in the loss: sample weight times class weight.
+    strata : ndarray of shape (n_rows,) or None
+        Class codes, for stratified held-out rows.
+    standardizer : Standardizer
+        Shift and scale of the targets (0 and 1 where the likelihood is not standardised).
+    likelihood : Likelihood or None
+        None for classifiers.
+    """
+
+    head: Head
+    y: np.ndarray
+    weight: np.ndarray
+    strata: np.ndarray | None
+    standardizer: Standardizer
+    likelihood: Likelihood | None = None
+
+    @property
+    def fixed(self) -> np.ndarray:
+        """Parameters of the likelihood that the user fixed, float32."""
+        return np.asarray(self.likelihood.fixed_values() if self.likelihood else (), np.float32)
+
+    def marginal_fit(self) -> tuple[np.ndarray, np.ndarray]:
+        """Raw outputs and raw constants at which training starts."""
+        if self.likelihood:
+            return self.likelihood.initial_raw(self.y.astype(float), self.weight)
+        frequency = np.clip(np.average(self.y, axis=0, weights=self.weight), 1e-4, 1 - 1e-4)
+        raw = np.log(frequency / (1 - frequency)) if self.head.family == "bernoulli" else np.log(frequency)
+        return raw, np.empty(0)
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a fitted estimator predicts with: arrays and specs, no framework object.
+
+    Attributes
+    ----------
+    network : Network
+    parameters : ndarray of shape (n_networks, n_parameters)
+        Trained weights, or posterior parameters.
+    draws : Draws
+    x_standardizer, y_standardizer : Standardizer
+    likelihood : Likelihood or None
+    head : Head
+    fixed : ndarray of shape (head.n_fixed,)
+    noise_scale : ndarray of shape (n_outputs,)
+        Factor of the learned noise scale, from held-out rows.
+    extra : object
+        What a method alone needs (the Gaussian process of SNGP).
+    """
+
+    network: Network
+    parameters: np.ndarray
+    draws: Draws
+    x_standardizer: Standardizer
+    y_standardizer: Standardizer
+    likelihood: Likelihood | None
+    head: Head
+    fixed: np.ndarray
+    noise_scale: np.ndarray = field(default_factory=lambda: np.ones(1))
+    extra: object = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fit, between validation and the fitted state."""
+
+    network: Network
+    rows: Rows
+    target: Target
+    x_standardizer: Standardizer
+    seeds: dict
+
+
+@estimator
+class Estimator(BaseEstimator):
+    """Base of the ten: parameters in common and the ladder of ``fit``.
+
+    A method gives :meth:`_program`, :meth:`_starting_parameters` and :meth:`_finish`; a task gives the targets and
+    the predictions.
+    """
+
+    hidden_layer_sizes: tuple = parameter(
+        (64, 64),
+        ["array-like", Interval(Integral, 1, None, closed="left")],
+        """tuple of int
+        Widths of the hidden layers; () is a linear model.""",
+    )
+    activation: str = parameter(
+        "silu",
+        [StrOptions(set(ACTIVATIONS))],
+        """{"identity", "relu", "tanh", "logistic", "silu", "gelu", "elu", "softplus"}
+        Activation of the hidden layers.""",
+    )
+    architecture: str = parameter(
+        "mlp",
+        [StrOptions(set(ARCHITECTURES))],
+        """{"mlp", "resnet"}
+        Plain layers, or residual layers h + act(hW + b) of one common width after a linear projection.""",
+    )
+    dropout_rate: float = parameter(
+        0.0,
+        [Interval(Real, 0, 1, closed="left")],
+        """float in [0, 1)
+        Share of the hidden units that each training step leaves out.""",
+    )
+    regularizer: str | None = parameter(
+        "l2",
+        [StrOptions({"l1", "l2", "elasticnet"}), None],
+        """{"l1", "l2", "elasticnet"} or None
+        Penalty on kernels (not biases). L1 is taken by a proximal step, so weights become exactly zero.""",
+    )
+    alpha: float = parameter(
+        1e-4,
+        [_NON_NEGATIVE],
+        """float ≥ 0
+        Strength of the regularizer: the loss, a weighted mean over rows on standardised data, gains
+        ``alpha * (l1_ratio * |W|_1 + (1 - l1_ratio) / 2 * |W|_2^2)``.""",
+    )
+    l1_ratio: float = parameter(
+        0.5,
+        [Interval(Real, 0, 1, closed="both")],
+        """float in [0, 1]
+        Share of L1 for ``regularizer="elasticnet"``.""",
+    )
+    batch_size: int | str = parameter(
+        "auto",
+        [StrOptions({"auto"}), _AT_LEAST_ONE],
+        """int or "auto"
+        Rows of a training step. "auto": about a tenth of the rows, between 32 and 256; up to 4096, all of them, for a
+        linear model.""",
+    )
+    learning_rate: str = parameter(
+        "one_cycle",
+        [StrOptions({"one_cycle", "constant"})],
+        """{"one_cycle", "constant"}
+        Warm-up and cosine decay to zero over ``max_iter`` epochs, or a constant rate.""",
+    )
+    learning_rate_init: float = parameter(
+        0.01,
+        [_POSITIVE],
+        """float > 0
+        The constant rate of Adam, or the highest of the one-cycle rate.""",
+    )
+    max_iter: int | None = parameter(
+        None,
+        [_AT_LEAST_ONE, None],
+        """int or None
+        Epochs. None: as many as make about 200 n^0.45 steps, between 500 and 4000, but at least 5 epochs.""",
+    )
+    shuffle: bool = parameter(
+        True,
+        ["boolean"],
+        """bool
+        Whether to shuffle the rows each epoch.""",
+    )
+    early_stopping: bool | str = parameter(
+        "auto",
+        ["boolean", StrOptions({"auto", "cross_fit"})],
+        """bool, "cross_fit" or "auto"
+        False: train to the end. True: hold out `validation_fraction` of the rows, keep the weights that predict them
+        best. "cross_fit": sibling networks that each hold out another fold say when to stop and how large the noise
+        is, and the network itself trains on all rows. "auto": the method's own choice.""",
+    )
+    validation_fraction: float = parameter(
+        0.1,
+        [Interval(Real, 0, 1, closed="neither")],
+        """float in (0, 1)
+        Share of the rows that a network (or sibling) holds out.""",
+    )
+    n_iter_no_change: int | None = parameter(
+        None,
+        [_AT_LEAST_ONE, None],
+        """int or None
+        Epochs without improvement by `tol` after which training stops. None: 40 % of the epochs.""",
+    )
+    tol: float = parameter(
+        1e-4,
+        [_NON_NEGATIVE],
+        """float ≥ 0
+        Smallest change of the loss, in nats, that counts as an improvement.""",
+    )
+    standardize: bool = parameter(
+        True,
+        ["boolean"],
+        """bool
+        Whether to standardise X, and y where the likelihood has a location and a scale. All results are in y's own
+        units either way.""",
+    )
+    warm_start: bool = parameter(
+        False,
+        ["boolean"],
+        """bool
+        Whether ``fit`` continues from the weights of the fit before.""",
+    )
+    backend: str = parameter(
+        "auto",
+        [StrOptions({"auto", *backends.BACKENDS})],
+        """{"auto", "tensorflow", "blitz"}
+        Library that trains: TensorFlow, or PyTorch with BLiTZ. "auto" takes the first that is installed, in this
+        order.""",
+    )
+    device: str = parameter(
+        "cpu",
+        [StrOptions({"cpu", "cuda"})],
+        """{"cpu", "cuda"}
+        Where training runs.""",
+    )
+    random_state: object = parameter(
+        None,
+        ["random_state"],
+        """int, RandomState instance or None
+        Seed of weights, shuffles, held-out rows and draws. An int makes ``fit`` repeatable.""",
+    )
+    verbose: bool = parameter(
+        False,
+        ["verbose"],
+        """bool
+        Whether to show a progress bar.""",
+    )
+
+    # What "auto" stands for; linear models always train to the end.
+    _auto_early_stopping = "cross_fit"
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights ≥ 0; a row of weight 2 counts as two equal rows.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the input is not valid; what was fitted before is kept.
+        ImportError
+            If the backend is not installed.
+        """
+        before = dict(vars(self))
+        try:
+            self._fit(X, y, sample_weight)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        return self
+
+    def _fit(self, X, y, sample_weight):
+        previous = getattr(self, "_state", None) if self.warm_start else None
+        sizes = self._hidden_sizes()
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            multi_output=True,
+            ensure_min_samples=2,
+        )
+        weight = check_weights(sample_weight, X)
+        y = self._check_target(y, weight)
+        backend = backends.resolve(self.backend)
+        index, weight = canonical_rows(X, y, weight)
+        X, y = X[index], y[index]
+        target = self._encode_target(y, weight, previous)
+        problem = self._pose(X, weight, target, sizes, previous)
+        members, outcome = self._train(backend, problem, previous)
+        self.backend_ = backend
+        self.n_iter_ = outcome.n_epochs
+        self.loss_curve_ = outcome.losses
+        self.loss_ = outcome.losses[-1]
+        self.validation_loss_curve_ = outcome.held_out_losses or None
+        self._finish(problem, members, outcome.parameters)
+        self._report_weights()
+
+    def _hidden_sizes(self) -> tuple[int, ...]:
+        sizes = tuple(int(size) for size in np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=float)).ravel())
+        if any(size < 1 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be integers ≥ 1, got {self.hidden_layer_sizes!r}.")
+        if self.architecture == "resnet" and len(set(sizes)) > 1:
+            raise ValueError(
+                f"architecture='resnet' adds each layer to the one before, so all hidden layers need one width, got "
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r}. Use equal sizes, or architecture='mlp'."
+            )
+        return sizes
+
+    def _pose(self, X, weight, target, sizes, previous) -> Problem:
+        """Standardise the rows and write down the network and the seeds."""
+        if previous is not None:
+            x_standardizer = previous.x_standardizer
+        elif self.standardize:
+            x_standardizer = Standardizer.fit(X, weight)
+        else:
+            x_standardizer = Standardizer.identity(X.shape[1])
+        network = self._network(X.shape[1], sizes, target.head)
+        if sparse.issparse(X):
+            # Sparse rows are only scaled, so that they stay sparse; batches become dense one by one.
+            scaled = sparse.csr_array(X.multiply(1 / x_standardizer.scale), dtype=np.float32)
+        else:
+            scaled = x_standardizer(X)
+        names = ("members", "trainer", "folds", "features", "draws")
+        children = np.random.SeedSequence(seed_entropy(self.random_state)).spawn(len(names))
+        return Problem(
+            network, Rows(scaled, target.y, target.weight), target, x_standardizer, dict(zip(names, children, strict=True))
+        )
+
+    def _network(self, n_features, sizes, head) -> Network:
+        return Network(n_features, sizes, self.activation, self.architecture, head)
+
+    def _train(self, backend, problem: Problem, previous):
+        """Train all members and return them with their best parameters."""
+        rows, network = problem.rows, problem.network
+        n_rows = len(rows.weight)
+        members = plan_members(
+            self._n_networks(),
+            self._early_stopping(),
+            self.validation_fraction,
+            rows,
+            problem.target.strata,
+            np.random.default_rng(problem.seeds["folds"]),
+            siblings=not self._members_hold_out,
+        )
+        rngs = [np.random.default_rng(seed) for seed in problem.seeds["members"].spawn(members.count)]
+        start = self._starting_parameters(problem, rngs, previous)
+        schedule = self._schedule(n_rows)
+        trainer = backends.load(backend).Trainer(
+            self._program(network),
+            start,
+            self._features(problem),
+            self._knobs(problem),
+            int(problem.seeds["trainer"].generate_state(1)[0]),
+            self.device,
+        )
+        score = None
+        if members.holds_out:
+            weights_of = self._mean_weights
+            score = members.scorer(rows, network, problem.target, lambda p: weights_of(network, p), self._features(problem))
+        with progress_bar(self, schedule.n_epochs) as progress:
+            outcome = train(trainer, rows, members.training_rows, schedule, rngs, score, progress)
+        if score is not None:
+            score(outcome.parameters)  # the noise scale of the weights that are kept
+        return members, replace(outcome, parameters=outcome.parameters[members.kept])
+
+    def _early_stopping(self):
+        if self.early_stopping != "auto":
+            return self.early_stopping
+        return self._auto_early_stopping if self._hidden_sizes() else False
+
+    def _schedule(self, n_rows) -> Schedule:
+        linear = not self._hidden_sizes()
+        if self.batch_size != "auto":
+            batch_size = min(int(self.batch_size), n_rows)
+        elif linear:
+            batch_size = min(n_rows, 4096)
+        else:
+            batch_size = min(n_rows, int(np.clip(2 ** round(np.log2(max(n_rows, 1) / 10)), 32, 256)))
+        n_epochs = self.max_iter
+        if n_epochs is None:
+            steps = 4000 if linear else np.clip(200 * n_rows**0.45, 500, 4000)
+            n_epochs = max(5, round(steps / -(-n_rows // batch_size)))
+        patience = self.n_iter_no_change or max(10, int(0.4 * n_epochs))
+        return Schedule(
+            n_epochs, batch_size, self.learning_rate_init, self.learning_rate, self.shuffle, self.tol, patience
+        )
+
+    def _knobs(self, problem: Problem) -> Knobs:
+        share = {None: 0.0, "l1": 1.0, "l2": 0.0, "elasticnet": self.l1_ratio}[self.regularizer]
+        alpha = self.alpha if self.regularizer else 0.0
+        target = problem.target
+        return Knobs(
+            l1=alpha * share,
+            l2=alpha * (1 - share),
+            dropout_rate=self.dropout_rate,
+            beta=target.likelihood.loss_beta if target.likelihood else 0.0,
+            fixed=target.fixed,
+        )
+
+    @property
+    def _l1(self) -> bool:
+        return self.regularizer in ("l1", "elasticnet")
+
+    # What a method overrides.
+
+    _members_hold_out = False
+
+    def _n_networks(self) -> int:
+        return 1
+
+    def _program(self, network: Network) -> Program:
+        return Program(network, dropout=self.dropout_rate > 0, l1=self._l1)
+
+    def _features(self, problem: Problem) -> dict:
+        return {}
+
+    def _mean_weights(self, network, parameters) -> np.ndarray:
+        """Weights (n_members, n_weights) that stand for trained parameters when held-out rows are scored."""
+        return parameters
+
+    def _starting_parameters(self, problem: Problem, rngs, previous) -> np.ndarray:
+        """Parameters (n_members, n_parameters) at which training starts."""
+        network = problem.network
+        if previous is not None and previous.network == network:
+            return np.resize(previous.parameters, (len(rngs), previous.parameters.shape[1]))
+        raw_bias, constants = problem.target.marginal_fit()
+        return np.stack([network.initial_weights(rng, raw_bias, constants) for rng in rngs])
+
+    def _finish(self, problem: Problem, members: Members, parameters) -> None:
+        """Set the fitted state from the trained parameters."""
+        features = self._features(problem)
+        weights = self._mean_weights(problem.network, parameters)
+        self._set_state(problem, members, parameters, Draws(problem.network, weights, features))
+
+    def _set_state(self, problem: Problem, members: Members, parameters, draws: Draws, extra=None) -> None:
+        target = problem.target
+        self._state = State(
+            problem.network,
+            parameters,
+            draws,
+            problem.x_standardizer,
+            target.standardizer,
+            target.likelihood,
+            target.head,
+            target.fixed,
+            members.noise_scale if members.noise_scale is not None else np.ones(target.head.n_outputs),
+            extra,
+        )
+
+    def _report_weights(self) -> None:
+        """Fitted attributes about the weights: sparsity, and coefficients of a linear model."""
+        state = self._state
+        network = state.network
+        weights = self._mean_weights(network, state.parameters)
+        self.n_nonzero_weights_ = int(np.count_nonzero(weights * network.kernel_mask))
+        views = network.views(weights)
+        first = views[network.tensors[0].name]
+        self.selected_features_ = np.any(first != 0, axis=(0, 2))
+        if not network.hidden_layer_sizes and not network.n_inducing:
+            kernel, bias = views["kernel_out"].mean(axis=0).T.astype(float), views["bias_out"].mean(axis=0).astype(float)
+            self._set_coefficients(kernel[: state.head.n_outputs], bias[: state.head.n_outputs])
+
+    def _set_coefficients(self, kernel, bias):
+        state = self._state
+        x, y = state.x_standardizer, state.y_standardizer
+        coef = kernel / x.scale * y.scale[:, None]
+        intercept = y.shift + y.scale * bias - coef @ x.shift
+        self.coef_, self.intercept_ = self._coefficient_shapes(coef, intercept)
+
+    # Shared by the predictions of both tasks.
+
+    def _check_rows(self, X):
+        check_is_fitted(self)
+        return validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+
+    def _chunks(self, X):
+        """Standardised stretches of rows, each small enough that all draws of it fit in memory."""
+        state = self._state
+        per_row = self._n_draws() * max(state.head.n_raw, 1)
+        n_rows = max(256, (2**21 // per_row) // 256 * 256)
+        for start in range(0, X.shape[0], n_rows):
+            yield state.x_standardizer(X[start : start + n_rows])
+
+    def _n_draws(self) -> int:
+        return self._state.draws.n_draws
+
+    def _call_draws(self) -> Draws:
+        # A copy, so that what a call keeps dies with it and the estimator stays as fitted.
+        return replace(self._state.draws)
+
+    def to_native(self):
+        """Return the fitted model in its backend's own layers.
+
+        Returns
+        -------
+        tf_keras.Model or torch.nn.Module, or a list of them
+            Takes X in the user's units; gives the distribution of y (regressors) or logits (classifiers). A list for an
+            ensemble.
+
+        See Also
+        --------
+        from_native : Read a native model back.
+        """
+        check_is_fitted(self)
+        return backends.load(self.backend_).to_native(self._export())
+
+    def from_native(self, model):
+        """Take over the weights of a native model, such as one from :meth:`to_native` that was trained further.
+
+        Parameters
+        ----------
+        model : as returned by :meth:`to_native`
+
+        Returns
+        -------
+        self : object
+            This estimator with the model's weights.
+        """
+        check_is_fitted(self)
+        exported = backends.load(self.backend_).from_native(model, self._export())
+        self._import(exported)
+        self._report_weights()
+        return self
+
+    def _export(self) -> Fitted:
+        state = self._state
+        return Fitted(
+            network=state.network,
+            weights=state.parameters,
+            fixed=state.fixed,
+            x_shift=state.x_standardizer.shift,
+            x_scale=state.x_standardizer.scale,
+            y_shift=state.y_standardizer.shift,
+            y_scale=state.y_standardizer.scale,
+            log_target=state.likelihood is not None and state.likelihood.target_transform == "log",
+            dropout_rate=self.dropout_rate,
+            features=state.draws.features,
+        )
+
+    def _import(self, fitted: Fitted) -> None:
+        draws = replace(self._state.draws, weights=fitted.weights)
+        self._state = replace(self._state, parameters=fitted.weights, draws=draws)
+
+
+def check_weights(sample_weight, X) -> np.ndarray:
+    """Weights of the rows, ≥ 0 and not all zero, float64."""
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not np.any(weight > 0):
+        raise ValueError("Sample weights must contain at least one non-zero number; all weights are zero.")
+    return weight
+
+
+def seed_entropy(random_state):
+    """Entropy for a SeedSequence: the seed itself, a number from the caller's generator, or the system's."""
+    if random_state is None:
+        return None
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return int(random_state.randint(2**31 - 1))
+
+
+def check_levels(name: str, values, example: str) -> np.ndarray:
+    """Probabilities strictly between 0 and 1, one number or a sequence, as a float array."""
+    levels = np.asarray(values, dtype=float)
+    if levels.ndim > 1 or levels.size == 0 or not np.all((levels > 0) & (levels < 1)):
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {values!r}. {example}")
+    return levels

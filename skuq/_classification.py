@@ -1,0 +1,244 @@
+"""What classification adds to a method: classes and their weights, and predictions of class probabilities."""
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from ._base import Target, check_levels
+from ._parameters import estimator, parameter
+from ._predictive import (
+    PredictiveCategorical,
+    Uncertainty,
+    choose_labels,
+    class_probabilities,
+    class_uncertainty,
+    smallest_sets,
+)
+from ._regression import COVERAGE_EXAMPLE
+from ._rows import Standardizer
+from .likelihoods import classification_head
+
+
+@estimator
+class ClassifierTask(ClassifierMixin):
+    """Predictions of a classifier: class probabilities, and how they vary over the draws."""
+
+    class_weight: object = parameter(
+        None,
+        [dict, StrOptions({"balanced"}), None],
+        """dict, "balanced" or None
+        Weight of each class in the loss, ``{label: weight}``; "balanced": inversely to the classes' weights in y.""",
+    )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _check_target(self, y, sample_weight):
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        classes, codes = np.unique(y, return_inverse=True)
+        present = np.unique(codes[sample_weight > 0])
+        if len(present) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least two classes with a positive weight, got the class "
+                f"{classes[present[0]]!r} only. Check y and sample_weight."
+            )
+        weights = compute_class_weight(None, classes=classes, y=y)
+        if self.class_weight is not None:
+            weights = self._class_weights(classes, codes, y, sample_weight)
+        self.classes_ = classes
+        self._loss_weights = weights
+        return codes.reshape(-1, 1).astype(float)
+
+    def _class_weights(self, classes, codes, y, sample_weight):
+        if isinstance(self.class_weight, str):
+            mass = np.bincount(codes, weights=sample_weight, minlength=len(classes))
+            return mass.sum() / (len(classes) * np.maximum(mass, np.finfo(float).tiny)) * (mass > 0)
+        return compute_class_weight(self.class_weight, classes=classes, y=y)
+
+    def _encode_target(self, y, weight, previous) -> Target:
+        codes = y[:, 0].astype(int)
+        head = classification_head(len(self.classes_))
+        encoded = codes[:, None] if head.n_outputs == 1 else np.eye(len(self.classes_), dtype=np.float32)[codes]
+        weight = weight * self._loss_weights[codes]
+        del self._loss_weights
+        return Target(head, encoded.astype(np.float32), weight, codes, Standardizer.identity(head.n_outputs))
+
+    def _coefficient_shapes(self, coef, intercept):
+        return coef, intercept
+
+    # Predictions.
+
+    def _draw_probabilities(self, X):
+        """Class probabilities of every draw, (n_draws, n_rows, n_classes), for standardised rows."""
+        raw, _ = self._call_draws().raw(X)
+        return class_probabilities(raw)
+
+    def _mean_probabilities(self, X, draws=None):
+        """Predictive class probabilities, (n_rows, n_classes), for standardised rows; from `draws` if they are at hand."""
+        return (self._draw_probabilities(X) if draws is None else draws).mean(axis=0)
+
+    def _uncertainty(self, X) -> Uncertainty:
+        return class_uncertainty(self._draw_probabilities(X))
+
+    def _summarize(self, X, summary):
+        """Apply `summary` to each stretch of standardised rows and join the results."""
+        X = self._check_rows(X)
+        return np.concatenate([summary(rows) for rows in self._chunks(X)])
+
+    def predict_proba(self, X):
+        """Predictive class probabilities, the mean over the draws.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        return self._summarize(X, self._mean_probabilities)
+
+    def predict(self, X):
+        """Most probable label of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def predict_uncertainty(self, X) -> Uncertainty:
+        """Predictive entropy, split into ambiguity of the data and disagreement of the draws.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Uncertainty
+            Named tuple ``(total, aleatoric, epistemic)`` of ndarrays of shape (n_samples,), in nats: predictive entropy =
+            expected entropy + mutual information of label and draw.
+        """
+        parts = self._summarize(X, lambda rows: np.stack(self._uncertainty(rows), axis=-1))
+        return Uncertainty(*np.moveaxis(parts, -1, 0))
+
+    def _draw_quantiles(self, X, levels):
+        return self._summarize(
+            X, lambda rows: np.moveaxis(np.quantile(self._draw_probabilities(rows), levels, axis=0), 0, -1)
+        )
+
+    def predict_interval(self, X, coverage=0.9):
+        """Credible interval of each class probability over the draws.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        coverage : float or sequence of float, default=0.9
+            Share of the draws inside the interval, strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes, 2)
+            Lower and upper ends; a sequence of coverages adds a last axis. A method with one draw has intervals of no
+            width.
+        """
+        levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
+        tails = np.stack([0.5 - levels / 2, 0.5 + levels / 2])
+        ends = self._draw_quantiles(X, tails.ravel())
+        return ends.reshape(*ends.shape[:-1], *tails.shape)
+
+    def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95)):
+        """Quantiles over the draws of each class probability.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        quantiles : float or sequence of float, default=(0.05, 0.5, 0.95)
+            Levels strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes, n_quantiles)
+        """
+        levels = np.atleast_1d(check_levels("quantiles", quantiles, "For the median pass quantiles=0.5."))
+        return self._draw_quantiles(X, levels)
+
+    def predict_set(self, X, coverage=0.9):
+        """Smallest set of classes whose predictive probabilities sum to at least `coverage`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        coverage : float, default=0.9
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_samples, n_classes)
+            Whether each class is in the set.
+        """
+        level = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
+        if level.ndim:
+            raise ValueError(f"coverage must be one number for predict_set, got {coverage!r}. {COVERAGE_EXAMPLE}")
+        return self._summarize(X, lambda rows: smallest_sets(self._mean_probabilities(rows), float(level)))
+
+    def predict_dist(self, X) -> PredictiveCategorical:
+        """Predictive distribution of the label, with all draws.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        PredictiveCategorical
+            Holds 8 bytes · n_draws · n_samples · n_classes.
+        """
+        X = self._check_rows(X)
+        draws, means = [], []
+        for rows in self._chunks(X):
+            draws.append(self._draw_probabilities(rows))
+            means.append(self._mean_probabilities(rows, draws[-1]))
+        return PredictiveCategorical(self.classes_, np.concatenate(means), np.concatenate(draws, axis=1))
+
+    def sample_y(self, X, n_samples=1, random_state=0):
+        """Sample labels; all rows of one sample share a draw.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples_X, n_features)
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=0
+
+        Returns
+        -------
+        ndarray of shape (n_samples_X, n_samples)
+        """
+        X = self._check_rows(X)
+        rng = check_random_state(random_state)
+        choose = self._function_sampler(n_samples, rng)
+        samples = []
+        for rows in self._chunks(X):
+            probabilities = choose(rows)
+            uniform = rng.uniform(size=(n_samples, len(rows), 1))
+            codes = [choose_labels(p, u)[:, 0] for p, u in zip(probabilities, uniform, strict=True)]
+            samples.append(self.classes_[np.stack(codes, axis=1)])
+        return np.concatenate(samples)
+
+    def _function_sampler(self, n_samples, rng):
+        """Function from standardised rows to class probabilities of `n_samples` functions chosen at random."""
+        which = rng.randint(self._n_draws(), size=n_samples)
+        return lambda rows: self._draw_probabilities(rows)[which]

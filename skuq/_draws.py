@@ -1,0 +1,145 @@
+"""Draws: the finite set of functions that a fitted estimator is, and their outputs for rows.
+
+Rows are computed in blocks of one fixed shape, padded with zeros, so a row's numbers do not depend on which rows stand
+beside it: the matrix products see the same shapes whatever the size of X.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ._network import Network
+from ._variational import Posterior
+
+BLOCK_ROWS = 256
+# Activations of one block, over the draws taken at once, hold at most this many numbers (64 MB).
+BLOCK_NUMBERS = 2**24
+# Weights of all draws are kept for one call up to this many numbers (256 MB), else drawn again for each stretch of rows.
+KEPT_WEIGHTS = 2**26
+
+
+def by_blocks(function: Callable[[np.ndarray], np.ndarray], X: np.ndarray) -> np.ndarray:
+    """Apply `function`, (BLOCK_ROWS, d) → (n_draws, BLOCK_ROWS, k), block by block: (n_draws, n_rows, k)."""
+    outputs = []
+    for start in range(0, len(X), BLOCK_ROWS):
+        block = X[start : start + BLOCK_ROWS]
+        if len(block) < BLOCK_ROWS:
+            block = np.concatenate([block, np.zeros((BLOCK_ROWS - len(block), X.shape[1]), X.dtype)])
+        outputs.append(function(block))
+    return np.concatenate(outputs, axis=1)[:, : len(X)]
+
+
+@dataclass
+class Draws:
+    """S functions that share one network; this one holds their weights outright.
+
+    Parameters
+    ----------
+    network : Network
+    weights : ndarray of shape (n_draws, n_weights), float32
+    features : dict of ndarray
+        Fixed random features, if the network has them.
+    """
+
+    network: Network
+    weights: np.ndarray
+    features: dict = field(default_factory=dict)
+
+    @property
+    def n_draws(self) -> int:
+        """Number of functions."""
+        return len(self.weights)
+
+    def take(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weights (stop − start or 1, n_weights) and masks of some draws."""
+        return self.weights[start:stop], None
+
+    def raw(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Raw outputs (n_draws, n_rows, n_raw) and learned constants (n_draws or 1, n_constants), float64.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features), float32, standardised
+        """
+        network = self.network
+        widest = max((network.n_features, *network.hidden_layer_sizes, network.n_inducing, network.head.n_raw))
+        step = max(1, BLOCK_NUMBERS // (BLOCK_ROWS * widest))
+        raw, constants = [], []
+        for start in range(0, self.n_draws, step):
+            flat, masks = self.take(start, min(start + step, self.n_draws))
+            weights = network.views(flat)
+            # Bound now: the block function runs before the loop moves on.
+            raw.append(by_blocks(lambda block, w=weights, m=masks: network.raw_outputs(w, block, m, self.features), X))
+            constants.append(weights.get("constants", np.zeros((len(flat), 0), np.float32)))
+        return np.concatenate(raw).astype(float), np.concatenate(constants).astype(float)
+
+    def random_features(self, X: np.ndarray) -> np.ndarray:
+        """Φ of the first draw, (n_rows, n_inducing), float32."""
+        network, weights = self.network, self.network.views(self.weights[:1])
+        return by_blocks(lambda block: network.random_features(network.hidden(weights, block), self.features), X)[0]
+
+
+@dataclass
+class MaskedDraws(Draws):
+    """One network thinned by S sets of unit masks (Gal & Ghahramani 2016), the same masks for every row.
+
+    Parameters
+    ----------
+    masks : ndarray of shape (n_draws, n_units)
+        0 or 1 / keep probability.
+    """
+
+    masks: np.ndarray = field(default_factory=lambda: np.ones((1, 0), np.float32))
+
+    @property
+    def n_draws(self):
+        """Number of functions."""
+        return len(self.masks)
+
+    def take(self, start, stop):
+        """Shared weights and the masks of some draws."""
+        return self.weights, self.masks[start:stop]
+
+
+@dataclass
+class PosteriorDraws(Draws):
+    """S sets of weights drawn from a variational posterior, each from its own seed.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    parameters : ndarray of shape (n_parameters,)
+    count : int
+        Number of draws.
+    seed : int
+    """
+
+    posterior: Posterior | None = None
+    parameters: np.ndarray | None = None
+    count: int = 1
+    seed: int = 0
+
+    @property
+    def n_draws(self):
+        """Number of functions."""
+        return self.count
+
+    def take(self, start, stop):
+        """Weights of some draws."""
+        if self.count * self.network.n_weights <= KEPT_WEIGHTS:
+            if not len(self.weights):
+                self.weights = self._draw(0, self.count)
+            return self.weights[start:stop], None
+        return self._draw(start, stop), None
+
+    def _draw(self, start, stop):
+        size = self.network.n_layer_weights
+        noise = [np.random.default_rng([self.seed, s]).standard_normal(size, np.float32) for s in range(start, stop)]
+        return self.posterior.draw(self.parameters, np.stack(noise))
+
+
+def unit_masks(n_draws: int, n_units: int, dropout_rate: float, rng: np.random.Generator) -> np.ndarray:
+    """Inverted dropout masks, (n_draws, n_units): 0 with probability `dropout_rate`, else 1 / (1 − rate)."""
+    kept = rng.random((n_draws, n_units)) >= dropout_rate
+    return (kept / (1 - dropout_rate)).astype(np.float32)

@@ -1,0 +1,155 @@
+"""Who trains on which rows: members, siblings, held-out folds, and what the held-out rows say.
+
+A network that sees all rows cannot tell when it starts to fit their noise. So either each network holds rows out, or
+siblings do in its place: they train beside it, each without another fold, and the network itself, trained on all rows,
+keeps the weights of the moment at which the siblings predict their held-out rows best.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from ._network import Network
+from ._rows import assign_folds
+from ._training import Rows
+from .likelihoods import link_parameters
+
+# More held-out rows than this do not make a score noticeably sharper.
+MAX_HELD_OUT = 4000
+N_SIBLINGS = 5
+
+
+@dataclass
+class Members:
+    """Networks trained side by side.
+
+    Attributes
+    ----------
+    count : int
+        Networks in all, siblings included.
+    kept : ndarray of int
+        Those that make up the fitted estimator.
+    training_rows : list of ndarray
+        Indices of the rows each trains on.
+    held_out_rows : list of ndarray
+        Indices of the rows each is scored on; empty for a network that trains on all rows.
+    noise_scale : ndarray of shape (n_outputs,) or None
+        After training: the factor of the learned noise that fits the held-out rows best.
+    """
+
+    count: int
+    kept: np.ndarray
+    training_rows: list
+    held_out_rows: list
+    noise_scale: np.ndarray | None = None
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether any network is scored on rows it does not see."""
+        return any(len(rows) for rows in self.held_out_rows)
+
+    def scorer(self, rows: Rows, network: Network, target, weights_of, features):
+        """Held-out score of trained parameters: (n_members, n_parameters) → (n_members,), in nats, lower is better.
+
+        A learned noise is rescaled to the held-out rows before it is scored: early in training the mean is worth
+        keeping long before the noise is right. Networks without held-out rows get the mean of the others' scores.
+        """
+        scoring = HeldOut(self, rows, network, target, features)
+
+        def score(parameters):
+            scores, self.noise_scale = scoring(weights_of(parameters))
+            return scores
+
+        return score
+
+
+def plan_members(
+    n_networks: int, early_stopping, validation_fraction: float, rows: Rows, strata, rng, siblings: bool
+) -> Members:
+    """Divide the rows among `n_networks` networks.
+
+    Parameters
+    ----------
+    n_networks : int
+    early_stopping : {False, True, "cross_fit"}
+    validation_fraction : float
+    rows : Rows
+    strata : ndarray or None
+    rng : Generator
+    siblings : bool
+        Whether "cross_fit" adds siblings; else each network holds out a fold of its own.
+    """
+    n_rows = len(rows.weight)
+    everything = np.arange(n_rows)
+    n_folds = min(max(2, round(1 / validation_fraction)), n_rows // 2)
+    if not early_stopping or n_folds < 2:
+        return Members(n_networks, np.arange(n_networks), [everything] * n_networks, [everything[:0]] * n_networks)
+    codes = np.zeros(n_rows) if strata is None else strata
+    folds = assign_folds(codes, n_folds, strata is not None, rng)
+    cross = early_stopping == "cross_fit" and siblings
+    holders = min(N_SIBLINGS, n_folds) if cross else n_networks
+    training, held_out = [], []
+    for m in range(holders):
+        out = np.flatnonzero(folds == m % n_folds)
+        training.append(np.flatnonzero(folds != m % n_folds))
+        held_out.append(out if len(out) <= MAX_HELD_OUT else rng.choice(out, MAX_HELD_OUT, replace=False))
+    if cross:
+        training += [everything] * n_networks
+        held_out += [everything[:0]] * n_networks
+        return Members(holders + n_networks, np.arange(holders, holders + n_networks), training, held_out)
+    return Members(n_networks, np.arange(n_networks), training, held_out)
+
+
+class HeldOut:
+    """Held-out rows of every member side by side, padded with rows of weight 0."""
+
+    def __init__(self, members: Members, rows: Rows, network: Network, target, features):
+        self.network, self.target, self.features = network, target, features
+        self.scored = np.flatnonzero([len(own) for own in members.held_out_rows])
+        size = max(len(members.held_out_rows[m]) for m in self.scored)
+        index = np.zeros((len(self.scored), size), int)
+        self.weight = np.zeros((len(self.scored), size))
+        for k, m in enumerate(self.scored):
+            own = members.held_out_rows[m]
+            index[k, : len(own)] = own
+            self.weight[k, : len(own)] = rows.weight[own]
+        X = rows.X[index.ravel()]
+        X = X.toarray() if sparse.issparse(X) else X
+        self.X = X.reshape(*index.shape, -1)
+        self.y = rows.y[index].astype(float)
+
+    def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores (n_members,) and the noise factor that fits all held-out rows best, or None."""
+        views = self.network.views(weights[self.scored])
+        # A network on the verge of diverging may overflow here; its score is then not finite and loses.
+        with np.errstate(over="ignore", invalid="ignore"):
+            raw = self.network.raw_outputs(views, self.X, fixed=self.features).astype(float)
+            constants = views.get("constants", np.zeros((len(raw), 0))).astype(float)
+            parameters = link_parameters(self.target.head, raw, constants, self.target.fixed)
+            loss, noise_scale = self._loss(parameters)
+        scores = np.full(len(weights), np.nan)
+        scores[self.scored] = np.where(np.isfinite(loss), loss, np.inf)
+        scores[np.isnan(scores)] = scores[self.scored].mean()
+        return scores, noise_scale
+
+    def _loss(self, parameters):
+        head, weight = self.target.head, self.weight
+        total = weight.sum(axis=1)
+        if self.target.likelihood is None:
+            logits = parameters["logits"]
+            if head.family == "bernoulli":
+                nll = np.logaddexp(0, np.where(self.y > 0, -logits, logits))[..., 0]
+            else:
+                shifted = logits - logits.max(axis=-1, keepdims=True)
+                nll = np.log(np.exp(shifted).sum(axis=-1)) - (shifted * self.y).sum(axis=-1)
+            return (weight * nll).sum(axis=1) / total, None
+        standardised = self.target.likelihood.on_training_scale()
+        if not standardised.learns_scale:
+            nll = -standardised.logpdf(self.y, parameters).sum(axis=-1)
+            return (weight * nll).sum(axis=1) / total, None
+        own = standardised.best_scale(self.y, parameters, weight[..., None], axis=1)
+        pooled = standardised.best_scale(self.y, parameters, weight[..., None], axis=(0, 1))
+        rescaled = {**parameters, "scale": parameters["scale"] * own}
+        nll = -standardised.logpdf(self.y, rescaled).sum(axis=-1)
+        return (weight * nll).sum(axis=1) / total, pooled.reshape(-1)

@@ -1,0 +1,238 @@
+"""The network as data: a frozen spec, the layout of its weights, its forward pass over draws.
+
+Every method trains and predicts with this one family of networks, so the backends and the prediction code agree on
+what a vector of weights means. All weights of one draw stand in one flat vector, in the order of
+:meth:`Network.tensors`; S draws are an array of shape (S, n_weights).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from scipy import special
+
+from .likelihoods import Head
+
+ACTIVATIONS = {
+    "identity": lambda h: h,
+    "relu": lambda h: np.maximum(h, 0),
+    "tanh": np.tanh,
+    "logistic": special.expit,
+    "silu": lambda h: h * special.expit(h),
+    "gelu": lambda h: h * special.ndtr(h),
+    "elu": lambda h: np.where(h > 0, h, np.expm1(np.minimum(h, 0))),
+    "softplus": lambda h: np.logaddexp(np.zeros((), h.dtype), h),
+}
+ARCHITECTURES = ("mlp", "resnet")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One named block of a flat weight vector: ``flat[start:stop].reshape(shape)``."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """End of the block."""
+        return self.start + prod(self.shape)
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether the regularizer applies (kernels, not biases or constants)."""
+        return self.name.startswith("kernel")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A feed-forward network: what it computes, not its weights.
+
+    ``architecture="mlp"``: h ← dropout(act(h W + b)) for each hidden layer. ``"resnet"``: a linear projection to the
+    common width, then h ← h + dropout(act(h W + b)) for each hidden layer. With `n_inducing` > 0 the hidden state then
+    passes through fixed random Fourier features (Rahimi & Recht 2007), Φ(h) = √(2/M) cos(h A/√kernel_scale + c), and
+    the output layer has no bias there: it is the β of a Gaussian process.
+
+    Attributes
+    ----------
+    n_features : int
+        Width of the input.
+    hidden_layer_sizes : tuple of int
+        Widths of the hidden layers; () is a linear model.
+    activation : str
+        A key of `ACTIVATIONS`.
+    architecture : {"mlp", "resnet"}
+    head : Head
+        What the outputs mean.
+    n_inducing : int
+        Number of random features; 0 for a plain output layer.
+    """
+
+    n_features: int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    architecture: str
+    head: Head
+    n_inducing: int = 0
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Layout of the trained weights.
+
+        ``kernel_in, bias_in`` (resnet only), ``kernel_0, bias_0, …`` for the hidden layers, ``kernel_out``,
+        ``bias_out`` (not after random features), ``constants`` (the head's learned constants, if any).
+        """
+        shapes = []
+        width = self.n_features
+        if self.architecture == "resnet" and self.hidden_layer_sizes:
+            shapes += self._dense("in", width, self.hidden_layer_sizes[0])
+            width = self.hidden_layer_sizes[0]
+        for i, size in enumerate(self.hidden_layer_sizes):
+            shapes += self._dense(str(i), width, size)
+            width = size
+        out = self._dense("out", self.n_inducing or width, self.head.n_raw)
+        shapes += out[:1] if self.n_inducing else out
+        if self.head.n_constants:
+            shapes.append(("constants", (self.head.n_constants,)))
+        tensors, start = [], 0
+        for name, shape in shapes:
+            tensors.append(Tensor(name, shape, start))
+            start = tensors[-1].stop
+        return tuple(tensors)
+
+    @staticmethod
+    def _dense(name, n_in, n_out):
+        return [(f"kernel_{name}", (n_in, n_out)), (f"bias_{name}", (n_out,))]
+
+    @property
+    def n_weights(self) -> int:
+        """Length of the flat weight vector."""
+        return self.tensors[-1].stop
+
+    @property
+    def n_layer_weights(self) -> int:
+        """Length of the leading part that holds kernels and biases, without the head's constants."""
+        return self.n_weights - self.head.n_constants
+
+    @property
+    def hidden_width(self) -> int:
+        """Width of the last hidden state (the input of the random features or of the output layer)."""
+        return self.hidden_layer_sizes[-1] if self.hidden_layer_sizes else self.n_features
+
+    @property
+    def n_units(self) -> int:
+        """Number of hidden units, the length of one dropout mask."""
+        return sum(self.hidden_layer_sizes)
+
+    @cached_property
+    def hidden_kernels(self) -> tuple[Tensor, ...]:
+        """Kernels of the hidden layers and of the input projection: those that a spectral norm bounds."""
+        return tuple(t for t in self.tensors if t.is_kernel and t.name != "kernel_out")
+
+    @cached_property
+    def layers(self) -> tuple[tuple[Tensor, ...], ...]:
+        """Tensors layer by layer: (kernel, bias), or (kernel,) for an output layer without bias."""
+        blocks = [t for t in self.tensors if t.name != "constants"]
+        pairs, i = [], 0
+        while i < len(blocks):
+            size = 2 if i + 1 < len(blocks) and not blocks[i + 1].is_kernel else 1
+            pairs.append(tuple(blocks[i : i + size]))
+            i += size
+        return tuple(pairs)
+
+    @cached_property
+    def kernel_mask(self) -> np.ndarray:
+        """1 where a weight belongs to a kernel, else 0; float32 of shape (n_weights,)."""
+        mask = np.zeros(self.n_weights, np.float32)
+        for tensor in self.tensors:
+            if tensor.is_kernel:
+                mask[tensor.start : tensor.stop] = 1
+        return mask
+
+    def views(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        """Named views into flat weights: each of shape (n_draws, *shape)."""
+        return {t.name: flat[:, t.start : t.stop].reshape(len(flat), *t.shape) for t in self.tensors}
+
+    def initial_weights(self, rng: np.random.Generator, raw_bias, constants) -> np.ndarray:
+        """One flat vector of starting weights, float32.
+
+        Kernels are uniform as Glorot & Bengio 2010 (He et al. 2015 for relu-like units), biases zero, and the output
+        layer starts small at `raw_bias`, the marginal fit, so that training begins from the right noise level.
+        """
+        flat = np.zeros((1, self.n_weights), np.float32)
+        tensors = self.views(flat)
+        relu_like = self.activation in ("relu", "silu", "gelu", "elu", "softplus")
+        for tensor in self.tensors:
+            if tensor.is_kernel:
+                fan_in, fan_out = tensor.shape
+                hidden = tensor.name not in ("kernel_out", "kernel_in")
+                bound = np.sqrt(6 / fan_in) if hidden and relu_like else np.sqrt(6 / (fan_in + fan_out))
+                if tensor.name == "kernel_out":
+                    bound = 0.0 if not self.hidden_layer_sizes else 0.1 * bound
+                tensors[tensor.name][0] = rng.uniform(-bound, bound, tensor.shape)
+        if "bias_out" in tensors:
+            tensors["bias_out"][0] = raw_bias
+        if "constants" in tensors:
+            tensors["constants"][0] = constants
+        return flat[0]
+
+    def initial_random_features(self, rng: np.random.Generator, kernel_scale: float) -> dict[str, np.ndarray]:
+        """Fixed arrays of the random features: ``feature_kernel`` (hidden, M) ~ N(0, 1/kernel_scale), ``feature_bias`` (M,)."""
+        if not self.n_inducing:
+            return {}
+        shape = (self.hidden_width, self.n_inducing)
+        return {
+            "feature_kernel": (rng.standard_normal(shape) / np.sqrt(kernel_scale)).astype(np.float32),
+            "feature_bias": rng.uniform(0, 2 * np.pi, self.n_inducing).astype(np.float32),
+        }
+
+    def hidden(self, weights: dict[str, np.ndarray], X: np.ndarray, masks=None) -> np.ndarray:
+        """Last hidden state of every draw.
+
+        Parameters
+        ----------
+        weights : dict of ndarray, from :meth:`views`, leading axis n_draws (or 1, shared by all masks)
+        X : ndarray of shape (n_rows, n_features) or (n_draws, n_rows, n_features)
+        masks : ndarray of shape (n_draws, n_units), optional
+            Dropout masks, scaled by 1 / keep probability; the same for every row.
+
+        Returns
+        -------
+        ndarray of shape (n_draws, n_rows, hidden_width); n_draws is 1 where draws do not differ yet
+        """
+        act = ACTIVATIONS[self.activation]
+        h = X if X.ndim == 3 else X[None]
+        residual = self.architecture == "resnet"
+        if residual and self.hidden_layer_sizes:
+            h = _affine(h, weights["kernel_in"], weights["bias_in"])
+        unit = 0
+        for i, size in enumerate(self.hidden_layer_sizes):
+            z = act(_affine(h, weights[f"kernel_{i}"], weights[f"bias_{i}"]))
+            if masks is not None:
+                z = z * masks[:, None, unit : unit + size]
+            h = h + z if residual else z
+            unit += size
+        return h
+
+    def random_features(self, h: np.ndarray, fixed: dict[str, np.ndarray]) -> np.ndarray:
+        """Φ(h), shape (n_draws, n_rows, n_inducing)."""
+        z = _affine(h, fixed["feature_kernel"][None], fixed["feature_bias"][None])
+        return np.sqrt(2.0 / self.n_inducing).astype(z.dtype) * np.cos(z)
+
+    def raw_outputs(self, weights, X, masks=None, fixed=None) -> np.ndarray:
+        """Raw outputs of every draw, shape (n_draws, n_rows, head.n_raw)."""
+        h = self.hidden(weights, X, masks)
+        if self.n_inducing:
+            h = self.random_features(h, fixed)
+        return _affine(h, weights["kernel_out"], weights.get("bias_out"))
+
+
+def _affine(h, kernel, bias):
+    """h W + b with numpy's batched product; one large product where all draws share the kernel."""
+    if len(kernel) == 1 and len(h) > 1:
+        z = (h.reshape(-1, h.shape[-1]) @ kernel[0]).reshape(*h.shape[:-1], -1)
+    else:
+        z = h @ kernel
+    return z if bias is None else z + bias[:, None, :]

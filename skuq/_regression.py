@@ -1,0 +1,211 @@
+"""What regression adds to a method: the likelihood, targets, and predictions in y's units."""
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
+
+from ._base import Target, check_levels
+from ._parameters import estimator, parameter
+from ._predictive import PredictiveMixture, Uncertainty
+from ._rows import Standardizer
+from .likelihoods import NAMED, Likelihood, link_parameters, resolve_likelihood
+
+COVERAGE_EXAMPLE = "For 90 % pass coverage=0.9."
+
+
+@estimator
+class RegressorTask(RegressorMixin):
+    """Predictions of a regressor: summaries of the mixture of its draws."""
+
+    likelihood: str | Likelihood = parameter(
+        "normal",
+        [StrOptions(set(NAMED)), Likelihood],
+        """str or Likelihood
+        Distribution of y given the network's outputs: "normal", "laplace", "student_t", "lognormal", "gamma",
+        "poisson", "negative_binomial", or an object of :mod:`skuq.likelihoods`.""",
+    )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        tags.input_tags.sparse = True
+        if not isinstance(self.likelihood, str) or self.likelihood in NAMED:
+            family = self.likelihood if isinstance(self.likelihood, Likelihood) else NAMED[self.likelihood]()
+            tags.target_tags.positive_only = family.target_transform != "standardize"
+        return tags
+
+    def _check_target(self, y, sample_weight):
+        y = np.asarray(y, dtype=np.float64)
+        resolve_likelihood(self.likelihood).check_target(y[sample_weight > 0])
+        self._single_output = y.ndim == 1 or y.shape[1] == 1
+        y = y.reshape(len(y), -1)
+        self.n_outputs_ = y.shape[1]
+        return y
+
+    def _encode_target(self, y, weight, previous) -> Target:
+        likelihood = resolve_likelihood(self.likelihood)
+        y = likelihood.transform_target(y)
+        if previous is not None:
+            standardizer = previous.y_standardizer
+        elif self.standardize and likelihood.target_transform is not None:
+            standardizer = Standardizer.fit(y, weight)
+        else:
+            standardizer = Standardizer.identity(y.shape[1])
+        z = ((y - standardizer.shift) / standardizer.scale).astype(np.float32)
+        return Target(likelihood.head(y.shape[1]), z, weight, None, standardizer, likelihood)
+
+    def _coefficient_shapes(self, coef, intercept):
+        return (coef[0], float(intercept[0])) if self._single_output else (coef, intercept)
+
+    # Predictions.
+
+    def _mixture(self, X) -> PredictiveMixture:
+        """Mixture of the draws for standardised rows."""
+        raw, constants = self._call_draws().raw(X)
+        return self._as_mixture(link_parameters(self._state.head, raw, constants, self._state.fixed))
+
+    def _as_mixture(self, parameters, model_variance=None) -> PredictiveMixture:
+        """Parameters in standardised units → mixture in y's units."""
+        state = self._state
+        if state.likelihood.learns_scale:
+            parameters = {**parameters, "scale": parameters["scale"] * state.noise_scale}
+        y = state.y_standardizer
+        parameters = state.likelihood.to_target_units(parameters, y.shift, y.scale)
+        return PredictiveMixture(state.likelihood, parameters, self._single_output, model_variance)
+
+    def _summarize(self, X, summary):
+        """Apply `summary` to the mixture of each stretch of rows and join the results."""
+        X = self._check_rows(X)
+        return np.concatenate([summary(self._mixture(rows)) for rows in self._chunks(X)])
+
+    def predict(self, X, return_std=False):
+        """Predictive mean.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        return_std : bool, default=False
+            Whether to return the predictive standard deviation too, noise included.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In y's units.
+        std : ndarray of the same shape
+            Only if `return_std`; in y's units.
+        """
+        if not return_std:
+            return self._summarize(X, PredictiveMixture.mean)
+        both = self._summarize(X, lambda mixture: np.stack([mixture.mean(), mixture.std()], axis=-1))
+        return both[..., 0], both[..., 1]
+
+    def predict_uncertainty(self, X) -> Uncertainty:
+        """Predictive variance, split into noise and model uncertainty.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Uncertainty
+            Named tuple ``(total, aleatoric, epistemic)`` of ndarrays of shape (n_samples,) or (n_samples, n_outputs), in
+            squared units of y; total = aleatoric + epistemic by the law of total variance.
+        """
+        parts = self._summarize(X, lambda mixture: np.stack(mixture.uncertainty(), axis=-1))
+        return Uncertainty(*np.moveaxis(parts, -1, 0))
+
+    def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95)):
+        """Quantiles of the predictive mixture.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        quantiles : float or sequence of float, default=(0.05, 0.5, 0.95)
+            Levels strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_quantiles) or (n_samples, n_outputs, n_quantiles)
+            In y's units.
+        """
+        levels = check_levels("quantiles", quantiles, "For the median pass quantiles=0.5.")
+        return self._summarize(X, lambda mixture: mixture.ppf(np.atleast_1d(levels)))
+
+    def predict_interval(self, X, coverage=0.9):
+        """Central prediction interval, noise included.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        coverage : float or sequence of float, default=0.9
+            Probability inside the interval, strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 2) or (n_samples, n_outputs, 2)
+            Lower and upper ends in y's units; a sequence of coverages adds a last axis.
+        """
+        levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
+        tails = np.stack([0.5 - levels / 2, 0.5 + levels / 2])
+        ends = self._summarize(X, lambda mixture: mixture.ppf(tails.ravel()))
+        return ends.reshape(*ends.shape[:-1], *tails.shape)
+
+    def predict_dist(self, X) -> PredictiveMixture:
+        """Predictive mixture itself, with the methods of a frozen ``scipy.stats`` distribution.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        PredictiveMixture
+            Holds all draws of all rows: 8 bytes · n_draws · n_samples for each parameter.
+        """
+        X = self._check_rows(X)
+        parts = [self._mixture(rows) for rows in self._chunks(X)]
+        joined = {
+            name: np.concatenate([part.parameters[name] for part in parts], axis=1) for name in parts[0].parameters
+        }
+        model_variance = None
+        if parts[0].model_variance is not None:
+            model_variance = np.concatenate([part.model_variance for part in parts])
+        return PredictiveMixture(self._state.likelihood, joined, self._single_output, model_variance)
+
+    def sample_y(self, X, n_samples=1, random_state=0):
+        """Sample targets; all rows of one sample share a draw, so each sample is one coherent function plus noise.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples_X, n_features)
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=0
+
+        Returns
+        -------
+        ndarray of shape (n_samples_X, n_samples) or (n_samples_X, n_outputs, n_samples)
+            In y's units.
+        """
+        X = self._check_rows(X)
+        rng = check_random_state(random_state)
+        choose = self._function_sampler(n_samples, rng)
+        samples = []
+        for rows in self._chunks(X):
+            chosen = choose(rows)
+            samples.append(np.moveaxis(self._state.likelihood.rvs(chosen.parameters, rng), 0, -1))
+        sample = np.concatenate(samples)
+        return sample[:, 0] if self._single_output else sample
+
+    def _function_sampler(self, n_samples, rng):
+        """Function from standardised rows to a mixture whose draws are `n_samples` functions chosen at random."""
+        which = rng.randint(self._n_draws(), size=n_samples)
+
+        def choose(rows):
+            mixture = self._mixture(rows)
+            parameters = {name: value[which] for name, value in mixture.parameters.items()}
+            return PredictiveMixture(mixture.likelihood, parameters, self._single_output)
+
+        return choose

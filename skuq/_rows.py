@@ -1,0 +1,139 @@
+"""Rows before training: equal rows merged, an order that does not depend on the caller's, standardisation, folds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from sklearn.preprocessing import StandardScaler
+
+# Rows of a block in passes over the data: bounds the float64 temporaries to some tens of MB.
+PASS_ROWS = 65_536
+# Standardised inputs beyond this are as far out as float32 activations can honestly follow.
+INPUT_LIMIT = 1e6
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def canonical_rows(X, y, sample_weight) -> tuple[np.ndarray, np.ndarray]:
+    """Merge equal rows, drop rows of weight 0, and sort by content.
+
+    A row that stands twice and a row of weight 2 are the same data, so they must train the same model, to the last
+    bit; and no duplicate can stand in training and held-out rows at once.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix of shape (n_rows, n_features)
+    y : ndarray of shape (n_rows, n_targets)
+    sample_weight : ndarray of shape (n_rows,), ≥ 0
+
+    Returns
+    -------
+    index : ndarray of shape (n_unique,)
+        One row of each group of equal rows, in the canonical order.
+    weight : ndarray of shape (n_unique,)
+        Summed weights.
+    """
+    keep = np.flatnonzero(sample_weight > 0)
+    key = (_row_hash(X) + _mix(_row_hash(y)))[keep]
+    order = keep[np.argsort(key, kind="stable")]
+    key = np.sort(key, kind="stable")
+    new = np.ones(len(order), bool)
+    twins = 1 + np.flatnonzero(key[1:] == key[:-1])
+    # A 64-bit hash may collide; equal rows must really be equal.
+    new[twins[_rows_equal(X, order[twins], order[twins - 1]) & _rows_equal(y, order[twins], order[twins - 1])]] = False
+    starts = np.flatnonzero(new)
+    return order[starts], np.add.reduceat(sample_weight[order], starts)
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    bits = (bits ^ (bits >> np.uint64(31))) * _GOLDEN
+    return bits ^ (bits >> np.uint64(29))
+
+
+def _row_hash(X) -> np.ndarray:
+    """64-bit hash of each row's values; zeros do not count, so dense and sparse rows agree."""
+    with np.errstate(over="ignore"):
+        salt = _mix(np.arange(1, X.shape[1] + 1, dtype=np.uint64) * _GOLDEN)
+        if sparse.issparse(X):
+            bits = _mix(_bits(X.data) + salt[X.indices])
+            total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(np.where(X.data == 0, np.uint64(0), bits))])
+            return total[X.indptr[1:]] - total[X.indptr[:-1]]
+        hashed = np.empty(X.shape[0], np.uint64)
+        for start in range(0, X.shape[0], PASS_ROWS):
+            block = np.asarray(X[start : start + PASS_ROWS])
+            bits = np.where(block == 0, np.uint64(0), _mix(_bits(block) + salt))
+            hashed[start : start + PASS_ROWS] = bits.sum(axis=1, dtype=np.uint64)
+    return hashed
+
+
+def _bits(values):
+    return np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
+
+
+def _rows_equal(X, left, right):
+    if not len(left):
+        return np.zeros(0, bool)
+    if sparse.issparse(X):
+        return np.asarray(abs(X[left] - X[right]).sum(axis=1)).ravel() == 0
+    return (X[left] == X[right]).all(axis=1)
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """Weighted shift and scale of each column, part of the fitted state; constant columns go to zero.
+
+    Attributes
+    ----------
+    shift, scale : ndarray of shape (n_columns,)
+        Values become (x − shift) / scale; scale is never 0.
+    """
+
+    shift: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, X, sample_weight) -> "Standardizer":
+        """Weighted mean and standard deviation, by scikit-learn's StandardScaler (no shift for sparse X)."""
+        scaler = StandardScaler(with_mean=not sparse.issparse(X))
+        for start in range(0, X.shape[0], PASS_ROWS):
+            rows = slice(start, start + PASS_ROWS)
+            scaler.partial_fit(X[rows], sample_weight=sample_weight[rows])
+        shift = np.zeros(X.shape[1]) if scaler.mean_ is None or sparse.issparse(X) else scaler.mean_
+        return cls(shift, scaler.scale_)
+
+    @classmethod
+    def identity(cls, n_columns: int) -> "Standardizer":
+        """Leave values as they are."""
+        return cls(np.zeros(n_columns), np.ones(n_columns))
+
+    def __call__(self, X, width=None) -> np.ndarray:
+        """Standardised float32 rows, dense, zero-padded on the right to `width` columns."""
+        out = np.zeros((X.shape[0], width or X.shape[1]), np.float32)
+        for start in range(0, X.shape[0], PASS_ROWS):
+            rows = slice(start, start + PASS_ROWS)
+            block = X[rows].toarray() if sparse.issparse(X) else X[rows]
+            z = (block - self.shift) / self.scale
+            out[rows, : X.shape[1]] = np.clip(z, -INPUT_LIMIT, INPUT_LIMIT)
+        return out
+
+
+def assign_folds(y, n_folds: int, stratify: bool, rng: np.random.Generator) -> np.ndarray:
+    """Fold number of each row: sizes differ by at most one, classes spread evenly if `stratify`.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows,)
+        Class codes; read only if `stratify`.
+    n_folds : int
+    stratify : bool
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of int, shape (n_rows,)
+    """
+    order = rng.permutation(len(y))
+    if stratify:
+        order = order[np.argsort(y[order], kind="stable")]
+    folds = np.empty(len(y), np.int64)
+    folds[order] = np.arange(len(y)) % n_folds
+    return folds

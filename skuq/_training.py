@@ -1,0 +1,329 @@
+"""The training ladder, once for all backends: batches, held-out scores, the best weights, faults, progress.
+
+A backend runs stretches of steps; everything between the stretches happens here, in NumPy.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+
+# Pre-gathered batches of one stretch take at most this many bytes.
+STRETCH_BYTES = 32 * 2**20
+# A stretch lasts about this long, so that Ctrl-C and a progress bar are answered.
+STRETCH_SECONDS = 1.0
+# Held-out rows are scored at most about this often in a run.
+N_EVALUATIONS = 100
+# A loss this far above its start has diverged.
+DIVERGENCE = 1e4
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train and how fast.
+
+    Attributes
+    ----------
+    n_epochs : int
+    batch_size : int
+    learning_rate_init : float
+        The constant rate, or the peak of the one-cycle rate.
+    learning_rate : {"constant", "one_cycle"}
+        "one_cycle" (Smith & Topin 2018): linear warm-up over a tenth of the steps, then a cosine to zero.
+    shuffle : bool
+    tol : float
+    patience : int
+        Epochs without an improvement of `tol` after which training stops.
+    """
+
+    n_epochs: int
+    batch_size: int
+    learning_rate_init: float
+    learning_rate: str
+    shuffle: bool
+    tol: float
+    patience: int
+
+    def rates(self, first: int, count: int, total: int) -> np.ndarray:
+        """Learning rates of steps first … first + count − 1 out of `total`, float32."""
+        if self.learning_rate == "constant":
+            return np.full(count, self.learning_rate_init, np.float32)
+        step = np.arange(first, first + count) + 1.0
+        warm_up = max(1.0, 0.1 * total)
+        cosine = 0.5 * (1 + np.cos(np.pi * np.clip((step - warm_up) / max(total - warm_up, 1.0), 0, 1)))
+        return (self.learning_rate_init * np.where(step < warm_up, step / warm_up, cosine)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Standardised training rows.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features), float32, or CSR matrix
+    y : ndarray of shape (n_rows, n_targets), float32
+    weight : ndarray of shape (n_rows,)
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass
+class Outcome:
+    """What training leaves behind.
+
+    Attributes
+    ----------
+    parameters : ndarray of shape (n_members, n_parameters)
+    n_epochs : int
+        Epochs run.
+    losses : list of float
+        Training loss of each epoch, mean over members.
+    held_out_losses : list of float
+        Held-out score at each evaluation, mean over members that hold rows out.
+    """
+
+    parameters: np.ndarray
+    n_epochs: int = 0
+    losses: list = field(default_factory=list)
+    held_out_losses: list = field(default_factory=list)
+
+
+class Batches:
+    """Endless stream of shuffled batches for several members, each with its own rows.
+
+    All members take the same number of batches an epoch; a member with fewer rows gets smaller ones, padded with rows
+    of weight 0, so each member sees each of its rows once an epoch.
+
+    Parameters
+    ----------
+    rows : Rows
+    member_rows : list of ndarray
+        Indices of each member's training rows.
+    schedule : Schedule
+    rngs : list of Generator, one a member
+    """
+
+    def __init__(self, rows: Rows, member_rows: list[np.ndarray], schedule: Schedule, rngs: list):
+        self.rows, self.member_rows, self.shuffle, self.rngs = rows, member_rows, schedule.shuffle, rngs
+        most = max(len(index) for index in member_rows)
+        self.n_steps = -(-most // schedule.batch_size)
+        self.width = schedule.batch_size if most >= schedule.batch_size else bucket(most)
+        # Slots of each member's batches that hold a row, and the row count of each batch.
+        counts = [np.diff(np.linspace(0, len(index), self.n_steps + 1).astype(int)) for index in member_rows]
+        self.slots = [np.arange(self.width) < count[:, None] for count in counts]
+        scale = [len(i) / rows.weight[i].sum() / np.maximum(c, 1) for i, c in zip(member_rows, counts, strict=True)]
+        self.scale = np.stack(scale, axis=1).astype(np.float32)[:, :, None]
+        self.pending = self._epochs()
+        self.rest: tuple | None = None
+
+    @property
+    def bytes_per_step(self) -> int:
+        """Size of one step's batches."""
+        return 4 * len(self.member_rows) * self.width * (self.rows.X.shape[1] + self.rows.y.shape[1] + 1)
+
+    def _epochs(self) -> Iterator[np.ndarray]:
+        while True:
+            index = np.full((self.n_steps, len(self.member_rows), self.width), -1)
+            for m, (own, slots, rng) in enumerate(zip(self.member_rows, self.slots, self.rngs, strict=True)):
+                index[:, m][slots] = rng.permutation(own) if self.shuffle else own
+            yield index
+
+    def take(self, n_steps: int):
+        """Next `n_steps` batches: X (n_steps, M, B, d), y (n_steps, M, B, t), weight (n_steps, M, B)."""
+        parts, scales, missing = [], [], n_steps
+        while missing:
+            index, scale = self.rest if self.rest is not None else (next(self.pending), self.scale)
+            parts.append(index[:missing])
+            scales.append(scale[:missing])
+            self.rest = (index[missing:], scale[missing:]) if len(index) > missing else None
+            missing -= len(parts[-1])
+        index = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        scale = np.concatenate(scales) if len(scales) > 1 else scales[0]
+        weight = np.where(index >= 0, self.rows.weight[index], 0).astype(np.float32) * scale
+        return _gather(self.rows.X, index), self.rows.y[index], weight
+
+
+def _gather(X, index):
+    if not sparse.issparse(X):
+        return np.take(X, index, axis=0)
+    dense = X[np.maximum(index, 0).ravel()].toarray()
+    return dense.reshape(*index.shape, X.shape[1]).astype(np.float32, copy=False)
+
+
+def bucket(size: int) -> int:
+    """Smallest power of two ≥ 16 that holds `size`: few shapes, so few compilations."""
+    return max(16, 1 << (size - 1).bit_length())
+
+
+def train(
+    trainer,
+    rows: Rows,
+    member_rows: list[np.ndarray],
+    schedule: Schedule,
+    rngs: list,
+    held_out_score: Callable[[np.ndarray], np.ndarray] | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Outcome:
+    """Run the schedule and return each member's best parameters.
+
+    Parameters
+    ----------
+    trainer : Trainer of a backend, holding the starting parameters
+    rows : Rows
+    member_rows : list of ndarray
+        Indices of the rows each member trains on.
+    schedule : Schedule
+    rngs : list of Generator, one a member
+        For the order of the rows.
+    held_out_score : callable, optional
+        Maps parameters (n_members, n_parameters) to each member's held-out score, (n_members,), lower is better.
+        Given one, the parameters with the best score are returned for each member; else the last ones.
+    progress : callable(epochs done, epochs in all, loss), optional
+
+    Returns
+    -------
+    Outcome
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where the loss is not finite or diverges (training stops at the last good parameters), and where a constant
+        learning rate did not converge within the epochs given.
+    UserWarning
+        On Ctrl-C; the best parameters so far are kept.
+    """
+    batches = Batches(rows, member_rows, schedule, rngs)
+    per_epoch = batches.n_steps
+    total = schedule.n_epochs * per_epoch
+    interval = per_epoch * max(1, schedule.n_epochs // N_EVALUATIONS) if held_out_score else total
+    longest = max(1, min(STRETCH_BYTES // batches.bytes_per_step, 4096))
+    keeper = _Keeper(np.array(trainer.parameters()), held_out_score)
+    outcome = Outcome(keeper.current)
+    step_losses: list[float] = []
+    done, length = 0, min(16, longest)
+    rule = _StoppingRule(schedule, held_out_score is not None)
+    try:
+        while done < total:
+            next_stop = min(total, (done // interval + 1) * interval)
+            count = min(length, next_stop - done)
+            started = perf_counter()
+            losses = trainer.run(*batches.take(count), schedule.rates(done, count, total))
+            done += count
+            if not keeper.accept(trainer, losses):
+                warnings.warn(
+                    f"Training stopped after {done // per_epoch} epochs: the loss was not finite or grew without bound. "
+                    f"The last good weights are kept. Lower learning_rate_init (now {schedule.learning_rate_init:g}), or "
+                    f"check y for extreme values.",
+                    ConvergenceWarning,
+                    stacklevel=4,
+                )
+                break
+            step_losses.extend(losses.mean(axis=1))
+            # The first stretches measure the speed (the very first one compiles), then each lasts about a second.
+            seconds = perf_counter() - started
+            length = int(np.clip(count * STRETCH_SECONDS / max(seconds, 1e-6), 1, min(longest, 4 * length)))
+            if done == next_stop and held_out_score is not None:
+                outcome.held_out_losses.append(keeper.evaluate())
+            if progress is not None:
+                progress(done // per_epoch, schedule.n_epochs, step_losses[-1])
+            if rule.stop(done // per_epoch, step_losses, per_epoch, outcome.held_out_losses):
+                break
+        else:
+            rule.warn_unless_converged()
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user; the best weights so far are kept.", UserWarning, stacklevel=4)
+    outcome.parameters = keeper.result()
+    outcome.n_epochs = max(1, done // per_epoch)
+    outcome.losses = _epoch_means(step_losses, per_epoch)
+    return outcome
+
+
+def _epoch_means(step_losses, per_epoch):
+    whole = len(step_losses) // per_epoch * per_epoch
+    if not whole:
+        return [float(np.mean(step_losses))] if step_losses else []
+    return np.reshape(step_losses[:whole], (-1, per_epoch)).mean(axis=1).tolist()
+
+
+class _Keeper:
+    """Last good parameters, and each member's best by the held-out score."""
+
+    def __init__(self, parameters, score):
+        self.current = parameters
+        self.score = score
+        self.first_loss: float | None = None
+        self.best = parameters.copy()
+        self.best_score = np.full(len(parameters), np.inf)
+
+    def accept(self, trainer, losses) -> bool:
+        """Take over the trainer's parameters if its losses are sound, else put the last good ones back."""
+        if self.first_loss is None:
+            self.first_loss = float(np.abs(losses[0]).max()) if np.isfinite(losses[0]).all() else 0.0
+        parameters = np.array(trainer.parameters())
+        sound = np.isfinite(losses).all() and losses.max() < DIVERGENCE * (1 + self.first_loss)
+        if not sound or not np.isfinite(parameters).all():
+            trainer.load(self.current)
+            return False
+        self.current = parameters
+        return True
+
+    def result(self) -> np.ndarray:
+        """Each member's best parameters; its last ones if it was never scored."""
+        return np.where(np.isfinite(self.best_score)[:, None], self.best, self.current)
+
+    def evaluate(self) -> float:
+        """Score the current parameters, keep those that are a member's best; mean score."""
+        scores = self.score(self.current)
+        better = scores < self.best_score
+        self.best[better] = self.current[better]
+        self.best_score = np.where(better, scores, self.best_score)
+        return float(np.mean(scores))
+
+
+class _StoppingRule:
+    """Stop when the held-out score, or the training loss at a constant rate, has not improved for a while.
+
+    A one-cycle rate without held-out rows always runs to its end: the loss falls furthest in the last steps.
+    """
+
+    def __init__(self, schedule: Schedule, held_out: bool):
+        self.schedule, self.held_out = schedule, held_out
+        self.active = held_out or schedule.learning_rate == "constant"
+        self.best = np.inf
+        self.best_epoch = 0
+        self.epochs_seen = 0
+
+    def stop(self, epoch, step_losses, per_epoch, held_out_losses) -> bool:
+        """Whether to stop after `epoch` epochs."""
+        if not self.active or epoch == self.epochs_seen:
+            return False
+        if self.held_out:
+            if not held_out_losses:
+                return False
+            self._see(epoch, held_out_losses[-1])
+        else:
+            for e in range(self.epochs_seen, epoch):
+                self._see(e + 1, np.mean(step_losses[e * per_epoch : (e + 1) * per_epoch]))
+        self.epochs_seen = epoch
+        return epoch - self.best_epoch >= self.schedule.patience
+
+    def _see(self, epoch, loss):
+        if loss < self.best - self.schedule.tol:
+            self.best, self.best_epoch = loss, epoch
+
+    def warn_unless_converged(self):
+        """Warn as scikit-learn's networks do when a constant rate used up its epochs."""
+        if self.active and not self.held_out and self.schedule.patience <= self.schedule.n_epochs:
+            warnings.warn(
+                f"Training reached max_iter={self.schedule.n_epochs} epochs and the loss had not yet settled. Raise "
+                f"max_iter, or use learning_rate='one_cycle', which ends by itself.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )

@@ -1,0 +1,190 @@
+"""Negative log-likelihoods of the heads with ``torch.distributions``, and their gradients with respect to raw outputs.
+
+The three heads of nearly every fit (normal, Bernoulli, categorical) have their gradient written out over preallocated
+buffers; the others go through autograd, from the raw outputs only.
+"""
+
+import torch
+from torch import distributions
+from torch.nn import functional as F
+
+from ...likelihoods import EXP_LIMIT
+
+
+def apply_link(link, raw):
+    """Map raw values to a parameter's range (before its floor is added)."""
+    if link == "softplus":
+        return F.softplus(raw)
+    if link == "exp":
+        return torch.exp(raw.clamp(-EXP_LIMIT, EXP_LIMIT))
+    return raw
+
+
+def link_parameters(head, raw, constants, fixed):
+    """Turn raw outputs into named parameters; the torch twin of ``likelihoods.link_parameters``.
+
+    Parameters
+    ----------
+    head : Head
+    raw : Tensor of shape (..., n_rows, head.n_raw)
+    constants : Tensor of shape (..., head.n_constants)
+    fixed : Tensor of shape (head.n_fixed,)
+
+    Returns
+    -------
+    dict of Tensor, each broadcastable to (..., n_rows, n_outputs)
+    """
+    columns = {
+        "input": iter(raw.split(head.n_outputs, dim=-1)),
+        "constant": iter(constants.unsqueeze(-2).split(head.n_outputs, dim=-1)),
+    }
+    fixed = iter(fixed)
+    return {
+        parameter.name: next(fixed)
+        if parameter.source == "fixed"
+        else apply_link(parameter.link, next(columns[parameter.source])) + parameter.floor
+        for parameter in head.parameters
+    }
+
+
+def distribution(family, parameters, validate_args=None):
+    """``torch.distributions`` object of a regression family with these named parameters."""
+    p = parameters
+    if family == "normal":
+        return distributions.Normal(p["loc"], p["scale"], validate_args=validate_args)
+    if family == "laplace":
+        return distributions.Laplace(p["loc"], p["scale"], validate_args=validate_args)
+    if family == "student_t":
+        return distributions.StudentT(p["df"], p["loc"], p["scale"], validate_args=validate_args)
+    if family == "gamma":
+        return distributions.Gamma(p["shape"], p["shape"] / p["mean"], validate_args=validate_args)
+    if family == "poisson":
+        return distributions.Poisson(p["rate"], validate_args=validate_args)
+    if family == "negative_binomial":
+        # torch's logits are those of a success, and the mean is total_count · exp(logits).
+        logits = torch.log(p["mean"]) - torch.log(p["concentration"])
+        return distributions.NegativeBinomial(p["concentration"], logits=logits, validate_args=validate_args)
+    raise ValueError(f"Unknown family {family!r}.")
+
+
+def negative_log_likelihood(head, raw, constants, fixed, y, beta):
+    """Negative log-likelihood of each row, summed over targets, in nats.
+
+    Parameters
+    ----------
+    head : Head
+    raw : Tensor of shape (..., n_rows, head.n_raw)
+    constants : Tensor of shape (..., head.n_constants)
+    fixed : Tensor of shape (head.n_fixed,)
+    y : Tensor broadcastable to (..., n_rows, n_outputs)
+        Standardised targets, counts, 0/1 for "bernoulli", one-hot for "categorical".
+    beta : float
+        β of the β-NLL (Seitzer et al. 2022): the loss of each target is multiplied by scale^(2β), held constant.
+
+    Returns
+    -------
+    Tensor of shape (..., n_rows)
+    """
+    if head.family == "bernoulli":
+        return F.binary_cross_entropy_with_logits(raw, y.expand_as(raw), reduction="none").sum(-1)
+    if head.family == "categorical":
+        return -(y * raw.log_softmax(-1)).sum(-1)
+    parameters = link_parameters(head, raw, constants, fixed)
+    loss = -distribution(head.family, parameters, validate_args=False).log_prob(y)
+    if beta and _scale_source(head) == "input":
+        loss = loss * parameters["scale"].detach() ** (2 * beta)
+    return loss.sum(-1)
+
+
+def _scale_source(head):
+    return next((parameter.source for parameter in head.parameters if parameter.name == "scale"), None)
+
+
+def head_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_gradient):
+    """Return ``write(y, weight)``, which fills the two gradient buffers from the present raw outputs.
+
+    The gradient is that of Σ weight · negative_log_likelihood.
+
+    Parameters
+    ----------
+    head : Head
+    raw, raw_gradient : Tensor of shape (n_members, n_samples, n_rows, head.n_raw)
+        Buffers: what they hold when `write` is called is read and overwritten.
+    constants, constants_gradient : Tensor of shape (n_members, n_samples, head.n_constants)
+    fixed : Tensor of shape (head.n_fixed,)
+    beta : float
+
+    Returns
+    -------
+    callable of y, Tensor of shape (n_members, 1, n_rows, n_targets), and weight, (n_members, 1, n_rows, 1)
+    """
+    if head.family == "bernoulli":
+
+        def write(y, weight):
+            torch.sigmoid(raw, out=raw_gradient)
+            raw_gradient.sub_(y).mul_(weight)
+
+    elif head.family == "categorical":
+
+        def write(y, weight):
+            torch.softmax(raw, -1, out=raw_gradient)
+            raw_gradient.sub_(y).mul_(weight)
+
+    elif head.family == "normal":
+        write = _normal_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_gradient)
+    else:
+
+        def write(y, weight):
+            with torch.enable_grad():
+                leaves = [raw.detach().requires_grad_(), constants.detach().requires_grad_()]
+                loss = (negative_log_likelihood(head, *leaves, fixed, y, beta).unsqueeze(-1) * weight).sum()
+                gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+            raw_gradient.copy_(gradients[0])
+            if head.n_constants:
+                constants_gradient.copy_(gradients[1])
+
+    return write
+
+
+def _normal_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_gradient):
+    # With z = (loc − y)/s and f = weight · s^(2β − 1):  ∂/∂loc = z f,  ∂/∂s = (1 − z²) f.
+    width = head.n_outputs
+    loc, loc_gradient = raw[..., :width], raw_gradient[..., :width]
+    source, floor = _scale_source(head), head.parameters[1].floor
+    if source == "fixed":
+        precision = float(fixed[0]) ** -2
+
+        def write(y, weight):
+            torch.sub(loc, y, out=loc_gradient)
+            loc_gradient.mul_(weight).mul_(precision)
+
+        return write
+
+    from_input = source == "input"
+    raw_scale = raw[..., width:] if from_input else constants.unsqueeze(-2)
+    scale_gradient = raw_gradient[..., width:] if from_input else constants_gradient
+    power = 2.0 * beta - 1.0 if from_input else -1.0
+    scale, sigmoid, f = (torch.empty_like(raw_scale) for _ in range(3))
+    f = torch.empty_like(loc) if not from_input else f
+    z = torch.empty_like(loc)
+
+    def write(y, weight):
+        factor = weight
+        torch._C._nn.softplus(raw_scale, out=scale)
+        scale.add_(floor)
+        torch.sub(loc, y, out=z)
+        z.div_(scale)
+        if power:
+            torch.pow(scale, power, out=sigmoid)
+            factor = torch.mul(sigmoid, weight, out=f)
+        torch.mul(z, factor, out=loc_gradient)
+        z.mul_(loc_gradient)
+        torch.sub(factor, z, out=z)
+        torch.sigmoid(raw_scale, out=sigmoid)
+        if from_input:
+            torch.mul(z, sigmoid, out=scale_gradient)
+        else:
+            torch.sum(z, dim=-2, out=scale_gradient)
+            scale_gradient.mul_(sigmoid.squeeze(-2))
+
+    return write

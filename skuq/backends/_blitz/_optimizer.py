@@ -1,0 +1,140 @@
+"""The update of all members' parameters after a backward pass: Adam, decay, soft threshold, spectral norm."""
+
+from itertools import groupby
+
+import torch
+
+from .. import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON
+
+_TINY = 1e-12
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) on one flat buffer, with what follows each of its steps.
+
+    Parameters
+    ----------
+    parameters, gradient : Tensor of shape (n_members, n_parameters)
+        Updated in place; read.
+    mask : Tensor of shape (n_parameters,)
+        1 for kernels, to which penalties and decay apply.
+    knobs : Knobs
+    l1 : bool
+        Whether to take the proximal step.
+    """
+
+    def __init__(self, parameters, gradient, mask, knobs, l1):
+        self._parameters, self._gradient = parameters, gradient
+        self._l2, self._decay, self._l1 = float(knobs.l2), float(knobs.weight_decay), float(knobs.l1)
+        self._mask, self._proximal = mask, l1
+        self._moments = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self._n_steps = torch.zeros((), device=parameters.device)
+        self._scratch = torch.empty_like(parameters) if l1 else None
+
+    def reset(self):
+        """Forget the moments and the step count."""
+        for state in (*self._moments, self._n_steps):
+            state.zero_()
+
+    def step(self, learning_rate):
+        """Move the parameters along the gradient, in the order penalty, Adam, decay, soft threshold."""
+        if self._l2:
+            self._gradient.addcmul_(self._parameters, self._mask, value=self._l2)
+        if self._decay:
+            self._parameters.addcmul_(self._parameters, self._mask, value=-learning_rate * self._decay)
+        first, second = self._moments
+        self._n_steps.add_(1)
+        # The kernel behind torch.optim.Adam(fused=True), without that class's bookkeeping for each step.
+        torch._fused_adam_(
+            [self._parameters],
+            [self._gradient],
+            [first],
+            [second],
+            [],
+            [self._n_steps],
+            lr=learning_rate,
+            beta1=ADAM_BETA1,
+            beta2=ADAM_BETA2,
+            weight_decay=0.0,
+            eps=ADAM_EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+        if self._proximal:
+            self._soft_threshold(learning_rate)
+
+    def _soft_threshold(self, learning_rate):
+        # The threshold carries Adam's own preconditioner, so that the fixed point is the Lasso's.
+        t = self._scratch
+        torch.sqrt(self._moments[1], out=t)
+        t.mul_((1 - ADAM_BETA2 ** self._n_steps.item()) ** -0.5).add_(ADAM_EPSILON)
+        torch.div(self._mask, t, out=t)
+        t.mul_(learning_rate * self._l1)
+        # x − clip(x, −t, t) is exactly 0 within the threshold.
+        torch.clamp(self._parameters, min=-t, max=t, out=t)
+        self._parameters.sub_(t)
+
+
+class SpectralBound:
+    """W ← W · min(1, bound / σ̂) for every hidden kernel, σ̂ by one power iteration carried from step to step.
+
+    Parameters
+    ----------
+    network : Network
+    parameters : Tensor of shape (n_members, n_parameters)
+        Updated in place.
+    bound : float
+    generator : torch.Generator
+    n_warm_up : int
+        Power iterations before the first step.
+    """
+
+    def __init__(self, network, parameters, bound, generator, n_warm_up=10):
+        self._bound = bound
+        self._kernels = kernel_stacks(network.hidden_kernels, parameters)
+        self._left = [
+            torch.randn((len(kernels), 1, kernels.shape[1]), generator=generator, device=parameters.device)
+            for kernels in self._kernels
+        ]
+        self._n_warm_up = n_warm_up
+        self.warm_up()
+
+    def warm_up(self):
+        """Bring the singular vectors up to date with the kernels."""
+        for _ in range(self._n_warm_up):
+            for kernels, left in zip(self._kernels, self._left, strict=True):
+                _power_iteration(kernels, left)
+
+    def step(self):
+        """Estimate the norms and scale the kernels that exceed the bound."""
+        for kernels, left in zip(self._kernels, self._left, strict=True):
+            norm = _power_iteration(kernels, left)
+            kernels.mul_(torch.clamp_max_(self._bound / norm, 1.0))
+
+
+def kernel_stacks(tensors, flat):
+    """Batches of equal-shaped kernels, as views into flat parameters.
+
+    Equal layers follow each other at equal distances, so for one member all of them make one batch; for several the
+    batch is over members.
+    """
+    if len(flat) > 1:
+        return [flat[:, t.start : t.stop].view(len(flat), *t.shape) for t in tensors]
+    stacks = []
+    for shape, group in groupby(tensors, key=lambda t: t.shape):
+        group = list(group)
+        distance = group[1].start - group[0].start if len(group) > 1 else 0
+        strides = (distance, shape[1], 1)
+        stacks.append(flat.as_strided((len(group), *shape), strides, flat.storage_offset() + group[0].start))
+    return stacks
+
+
+def _power_iteration(kernels, left):
+    """Update the left singular vectors, shape (batch, 1, n_in), in place; return the norms, (batch, 1, 1)."""
+    right = torch.bmm(left, kernels)
+    right.div_(torch.linalg.vector_norm(right, dim=2, keepdim=True).clamp_min_(_TINY))
+    product = torch.bmm(right, kernels.mT)
+    norm = torch.linalg.vector_norm(product, dim=2, keepdim=True).clamp_min_(_TINY)
+    # A kernel that is zero now keeps its vector, for when it no longer is.
+    torch.where(norm > _TINY, product.div_(norm), left, out=left)
+    return norm

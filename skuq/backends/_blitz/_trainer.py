@@ -1,0 +1,283 @@
+"""Training on PyTorch: hand-derived gradients on preallocated buffers, all members and weight samples at once."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from ._losses import head_gradient, negative_log_likelihood
+from ._optimizer import Adam, SpectralBound
+from ._posterior import weight_sampler
+from ._trunk import Trunk
+
+# Below this many floating point operations a step, a second thread costs more than it gives, and far more where
+# another process keeps the other core busy.
+ONE_THREAD_FLOPS = 8e6
+# Floats kept of the steps whose losses are evaluated together, and of random numbers generated ahead.
+HISTORY_FLOATS, NOISE_FLOATS = 1 << 18, 1 << 16
+MAX_STEPS_AHEAD = 64
+
+
+class Trainer:
+    """Trains the members of one program; see ``skuq.backends`` for the interface.
+
+    Parameters
+    ----------
+    program : Program
+    parameters : ndarray of shape (n_members, program.n_parameters), float32
+        Where training starts; copied.
+    features : dict of ndarray
+        Fixed arrays of the random features, or empty.
+    knobs : Knobs
+    seed : int
+        All randomness: weight samples, dropout masks, start of the power iteration.
+    device : str, default="cpu"
+    """
+
+    def __init__(self, program, parameters, features, knobs, seed, device="cpu"):
+        self._device = check_device(device)
+        self._program, self._knobs = program, knobs
+        self._generator = torch.Generator(self._device).manual_seed(int(seed))
+        with torch.no_grad():
+            self._parameters = self._tensor(parameters)
+            self._gradient = torch.zeros_like(self._parameters)
+            self._features = {name: self._tensor(array) for name, array in features.items()}
+            self._fixed = self._tensor(knobs.fixed)
+            self._mask = self._tensor(program.kernel_mask)
+            self._optimizer = Adam(self._parameters, self._gradient, self._mask, knobs, program.l1)
+            self._spectral = None
+            if program.spectral_norm:
+                self._spectral = SpectralBound(
+                    program.network, self._parameters, float(knobs.spec_norm_bound), self._generator
+                )
+            self._sampler = None
+            if program.posterior:
+                self._sampler = weight_sampler(program, self._parameters, self._gradient, knobs)
+        self._n_rows = None
+
+    def parameters(self):
+        """Return the present parameters, ndarray of shape (n_members, n_parameters), float32."""
+        return self._parameters.cpu().numpy().copy()
+
+    @torch.no_grad()
+    def load(self, parameters):
+        """Put parameters back and forget Adam's moments."""
+        self._parameters.copy_(self._tensor(parameters))
+        self._optimizer.reset()
+        if self._spectral:
+            self._spectral.warm_up()
+
+    @torch.no_grad()
+    def run(self, X, y, weight, learning_rate):
+        """Take one step for each leading entry of the arrays.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_steps, n_members, n_rows, n_features)
+        y : ndarray of shape (n_steps, n_members, n_rows, n_targets)
+        weight : ndarray of shape (n_steps, n_members, n_rows)
+            Divided by the batch's number of rows; 0 for rows that pad a batch.
+        learning_rate : ndarray of shape (n_steps,)
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_members)
+            Loss of each step's batch before the step.
+        """
+        n_steps, n_members, n_rows, _ = np.shape(X)
+        if n_rows != self._n_rows:
+            self._allocate(n_rows)
+        # An axis for the weight samples: (n_steps, n_members, 1, n_rows, ...).
+        X, y, weight = (self._tensor(array).unsqueeze(2) for array in (X, y, weight))
+        # 1 lies in every family's support, so a row of weight 0 never makes a NaN.
+        y = torch.where(weight.unsqueeze(-1) > 0, y, torch.ones((), device=self._device))
+        batches = zip(
+            X.unbind(0),
+            y.unbind(0),
+            (weight / self._n_samples).unsqueeze(-1).unbind(0),
+            np.asarray(learning_rate, dtype=float).tolist(),
+            strict=True,
+        )
+        losses = torch.empty(n_steps, n_members, device=self._device)
+        with limited_threads(1 if self._flops < ONE_THREAD_FLOPS else None):
+            start = 0
+            for step, batch in enumerate(batches):
+                self._step(step - start, *batch)
+                if step - start + 1 == len(self._history["raw"]) or step == n_steps - 1:
+                    done = slice(start, step + 1)
+                    losses[done] = self._losses(y[done], weight[done])
+                    start = step + 1
+        return losses.cpu().numpy()
+
+    def _step(self, slot, x, y, row_weight, learning_rate):
+        trunk, sampler = self._trunk, self._sampler
+        noise = self._noise.next() if sampler else None
+        if sampler:
+            sampler.draw(noise)
+        if self._mask_bits:
+            self._draw_masks()
+        self._inputs.copy_(x)
+        trunk.forward()
+        self._record(slot, noise)
+        self._head_gradient(y, row_weight)
+        trunk.backward()
+        if sampler:
+            sampler.collect(noise)
+        self._optimizer.step(learning_rate)
+        if self._spectral:
+            self._spectral.step()
+
+    def _record(self, slot, noise):
+        """Keep what the loss of this step needs; losses are evaluated for many steps at once."""
+        present = {
+            "raw": self._raw,
+            "parameters": self._parameters,
+            "weights": self._sampler and self._sampler.weights,
+            "noise": noise,
+        }
+        for name, slots in self._history.items():
+            slots[slot].copy_(present[name])
+
+    def _losses(self, y, weight):
+        """Losses of the recorded steps, shape (n_steps, n_members)."""
+        n_steps, network, knobs = len(y), self._program.network, self._knobs
+        recorded = {name: torch.stack(slots[:n_steps]) for name, slots in self._history.items()}
+        parameters = recorded.get("parameters", self._parameters)
+        constants = parameters[..., parameters.shape[-1] - network.head.n_constants :].unsqueeze(-2)
+        nll = negative_log_likelihood(network.head, recorded["raw"], constants, self._fixed, y, knobs.beta)
+        losses = (nll * weight).sum(-1).mean(-1)
+        if self._sampler and knobs.kl_weight:
+            divergence = self._sampler.divergence(parameters, recorded.get("weights"), recorded.get("noise"))
+            losses += knobs.kl_weight * divergence
+        if knobs.l2:
+            losses += 0.5 * knobs.l2 * (parameters.square() * self._mask).sum(-1)
+        return losses
+
+    def _allocate(self, n_rows):
+        """Build everything whose shape depends on the batch."""
+        program, sampler = self._program, self._sampler
+        network, n_members = program.network, len(self._parameters)
+        self._n_rows, self._n_samples = n_rows, sampler.n_samples if sampler else 1
+        n_draws = n_members * self._n_samples
+        weights, gradient = self._parameters, self._gradient
+        if sampler:
+            weights, gradient = (w.view(n_draws, -1) for w in (sampler.weights, sampler.weights_gradient))
+        self._mask_bits, masks = None, None
+        if program.dropout and network.n_units:
+            masks = self._allocate_masks(n_draws * n_rows, [n_draws, n_rows])
+        self._trunk = trunk = Trunk(network, weights, gradient, n_rows, self._features, masks)
+
+        leading = (n_members, self._n_samples)
+        self._inputs = trunk.inputs.unflatten(0, leading)
+        self._raw = trunk.raw.unflatten(0, leading)
+        constants, constants_gradient = (
+            w[:, network.n_layer_weights :].unflatten(0, leading) for w in (weights, gradient)
+        )
+        if not sampler:
+            constants, constants_gradient = (
+                w[:, w.shape[1] - network.head.n_constants :].unsqueeze(1) for w in (weights, gradient)
+            )
+        self._head_gradient = head_gradient(
+            network.head,
+            self._raw,
+            constants,
+            self._fixed,
+            float(self._knobs.beta),
+            trunk.raw_gradient.unflatten(0, leading),
+            constants_gradient,
+        )
+        kept = {"raw": self._raw}
+        if sampler or self._knobs.l2 or network.head.n_constants:
+            kept["parameters"] = self._parameters
+        if sampler:
+            noise = self._parameters.new_empty(*leading, network.n_layer_weights)
+            self._noise = RandomBlocks(noise, lambda block: block.normal_(generator=self._generator))
+            if program.prior == "scale_mixture":
+                kept |= {"weights": sampler.weights, "noise": noise}
+        n_slots = steps_ahead(HISTORY_FLOATS, sum(tensor.numel() for tensor in kept.values()))
+        self._history = {name: tensor.new_empty(n_slots, *tensor.shape).unbind(0) for name, tensor in kept.items()}
+        # A multiply and an add, forward and for two products backward; random features have no gradient of their own.
+        per_row = 3 * network.n_layer_weights + 2 * network.n_inducing * network.hidden_width
+        self._flops = 2 * n_draws * n_rows * per_row
+
+    def _allocate_masks(self, n_units_rows, leading):
+        """Buffers of the dropout masks: one random 16-bit number for each unit and row."""
+        sizes = self._program.network.hidden_layer_sizes
+        n_numbers = n_units_rows * sum(sizes)
+        bits = torch.empty(-(-n_numbers // 4), dtype=torch.int64, device=self._device)
+        self._mask_bits = RandomBlocks(bits, lambda block: block.random_(-(2**63), None, generator=self._generator))
+        self._mask_values = self._parameters.new_empty(n_numbers)
+        keep = 1.0 - float(self._knobs.dropout_rate)
+        self._mask_limit = max(round(keep * 2**16) - 2**15 - 1, -(2**15))
+        self._mask_scale = 1.0 / keep
+        return [
+            part.view(*leading, size)
+            for part, size in zip(self._mask_values.split([n_units_rows * s for s in sizes]), sizes, strict=True)
+        ]
+
+    def _draw_masks(self):
+        numbers = self._mask_bits.next().view(torch.int16)[: len(self._mask_values)]
+        torch.le(numbers, self._mask_limit, out=self._mask_values)
+        self._mask_values.mul_(self._mask_scale)
+
+    def _tensor(self, array):
+        return torch.tensor(np.asarray(array, dtype=np.float32), device=self._device)
+
+
+class RandomBlocks:
+    """Random numbers of a step, generated for several small steps at once.
+
+    The size of a block depends on the step's size alone, so how many steps a run has changes no number.
+
+    Parameters
+    ----------
+    like : Tensor
+        Shape, dtype and device of one step's numbers.
+    fill : callable
+        Fills a tensor in place with random numbers.
+    """
+
+    def __init__(self, like, fill):
+        self._block = torch.empty(
+            (steps_ahead(NOISE_FLOATS, like.numel()), *like.shape), dtype=like.dtype, device=like.device
+        )
+        self._fill = fill
+        self._steps = iter(())
+
+    def next(self):
+        """Numbers of the next step; valid until the next call."""
+        numbers = next(self._steps, None)
+        if numbers is None:
+            self._steps = iter(self._fill(self._block).unbind(0))
+            numbers = next(self._steps)
+        return numbers
+
+
+def steps_ahead(budget, size):
+    """Number of steps of `size` numbers that a budget holds."""
+    return min(max(budget // max(size, 1), 1), MAX_STEPS_AHEAD)
+
+
+def check_device(device):
+    """Return the torch device, or raise if this PyTorch cannot use it."""
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"device={str(device)!r} was asked for, but PyTorch {torch.__version__} finds no CUDA device here. Use "
+            f'device="cpu", or install a CUDA build of PyTorch on a machine with an NVIDIA GPU.'
+        )
+    return device
+
+
+@contextmanager
+def limited_threads(limit):
+    """Let torch use at most `limit` threads (None: as many as before), and restore the number after."""
+    before = torch.get_num_threads()
+    if limit is None or limit >= before:
+        yield
+        return
+    torch.set_num_threads(limit)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,248 @@
+"""Forward and backward pass of the network over a batch, by hand, for all members and weight samples at once.
+
+Eager autograd costs more than the arithmetic of a small network. Here every product is one batched call into a
+preallocated buffer, and gradients land directly in the flat gradient vector. A layer's bias stands behind its kernel
+in the flat weights, so together they are one matrix, [kernel; bias], that multiplies [h, 1].
+"""
+
+import torch
+
+aten = torch.ops.aten
+_nn = torch._C._nn
+# An output layer of fewer units than this is computed transposed.
+NARROW = 16
+
+
+def _tanh(z, out):
+    # 2σ(2z) − 1: torch's vectorised sigmoid is several times faster than its tanh.
+    torch.mul(z, 2.0, out=out)
+    torch.sigmoid(out, out=out)
+    out.mul_(2.0).sub_(1.0)
+
+
+# Activation into `out`; gradient with respect to z into `out`, given that with respect to a = act(z).
+ACTIVATIONS = {
+    "identity": (
+        lambda z, out: out.copy_(z),
+        lambda grad, z, a, out: out if out is grad else out.copy_(grad),
+    ),
+    "relu": (
+        lambda z, out: torch.clamp_min(z, 0.0, out=out),
+        lambda grad, z, a, out: aten.threshold_backward.grad_input(grad, a, 0.0, grad_input=out),
+    ),
+    "tanh": (
+        _tanh,
+        lambda grad, z, a, out: aten.tanh_backward.grad_input(grad, a, grad_input=out),
+    ),
+    "logistic": (
+        lambda z, out: torch.sigmoid(z, out=out),
+        lambda grad, z, a, out: aten.sigmoid_backward.grad_input(grad, a, grad_input=out),
+    ),
+    "silu": (
+        lambda z, out: aten.silu.out(z, out=out),
+        lambda grad, z, a, out: aten.silu_backward.grad_input(grad, z, grad_input=out),
+    ),
+    "gelu": (
+        lambda z, out: _nn.gelu(z, out=out),
+        lambda grad, z, a, out: aten.gelu_backward.grad_input(grad, z, grad_input=out),
+    ),
+    "elu": (
+        lambda z, out: _nn.elu(z, out=out),
+        lambda grad, z, a, out: aten.elu_backward.grad_input(grad, 1.0, 1.0, 1.0, False, z, grad_input=out),
+    ),
+    "softplus": (
+        lambda z, out: _nn.softplus(z, out=out),
+        lambda grad, z, a, out: aten.softplus_backward.grad_input(grad, z, 1.0, 20.0, grad_input=out),
+    ),
+}
+
+
+class _Dense:
+    """One layer: [kernel; bias], its gradient and its input [h, 1] as views into the flat buffers.
+
+    Parameters
+    ----------
+    layer : tuple of Tensor
+        The network's layout of kernel and bias.
+    weights, gradient : Tensor of shape (n_draws, n_weights)
+    inputs : Tensor of shape (n_draws, n_rows, n_in + 1)
+        Without the column of ones for a layer without bias.
+    """
+
+    def __init__(self, layer, weights, gradient, inputs):
+        kernel, last = layer[0], layer[-1]
+        n_in, n_out = kernel.shape
+        shape = (len(weights), n_in + len(layer) - 1, n_out)
+        self._affine, self._gradient = (flat[:, kernel.start : last.stop].view(shape) for flat in (weights, gradient))
+        self._inputs = inputs
+        self._affine_t, self._inputs_t, self._kernel_t = self._affine.mT, inputs.mT, self._affine[:, :n_in].mT
+        # Batched products into rows of the flat gradient would run one by one.
+        self._contiguous = inputs.new_empty(shape) if len(weights) > 1 else None
+
+    def forward(self, out):
+        """Raw values of the layer, shape (n_draws, n_rows, n_out)."""
+        torch.bmm(self._inputs, self._affine, out=out)
+
+    def backward(self, grad):
+        """Write the gradient of [kernel; bias], given that of the raw values."""
+        if self._contiguous is None:
+            torch.bmm(self._inputs_t, grad, out=self._gradient)
+        else:
+            self._gradient.copy_(torch.bmm(self._inputs_t, grad, out=self._contiguous))
+
+    def propagate(self, grad, out):
+        """Write the gradient of the input h."""
+        torch.bmm(grad, self._kernel_t, out=out)
+
+    def accumulate(self, grad, out):
+        """Add the gradient of the input h."""
+        out.baddbmm_(grad, self._kernel_t)
+
+
+class _NarrowDense(_Dense):
+    """A layer of few outputs: the same products transposed, which MKL does several times faster."""
+
+    def __init__(self, layer, weights, gradient, inputs):
+        super().__init__(layer, weights, gradient, inputs)
+        n_out = self._affine.shape[2]
+        self._out_t = inputs.new_empty(len(weights), n_out, inputs.shape[1])
+        self._contiguous_t = torch.empty_like(self._affine_t, memory_format=torch.contiguous_format)
+        self._single = n_out == 1
+
+    def forward(self, out):
+        out.copy_(torch.bmm(self._affine_t, self._inputs_t, out=self._out_t).mT)
+
+    def backward(self, grad):
+        self._gradient.copy_(torch.bmm(grad.mT, self._inputs, out=self._contiguous_t).mT)
+
+    def propagate(self, grad, out):
+        if self._single:
+            torch.mul(grad, self._kernel_t, out=out)
+        else:
+            super().propagate(grad, out)
+
+
+class Trunk:
+    """The network from standardised inputs to raw outputs.
+
+    Parameters
+    ----------
+    network : Network
+    weights, gradient : Tensor of shape (n_draws, n_weights)
+        Buffers that :meth:`forward` reads and :meth:`backward` fills (all but the head's constants).
+    n_rows : int
+    features : dict of Tensor
+        ``feature_kernel`` and ``feature_bias`` of the random features, or empty.
+    masks : list of Tensor of shape (n_draws, n_rows, size), or None
+        Buffers of the dropout masks of each hidden layer, already divided by the keep probability.
+
+    Attributes
+    ----------
+    inputs : Tensor of shape (n_draws, n_rows, n_features)
+        Write a batch here before :meth:`forward`.
+    raw, raw_gradient : Tensor of shape (n_draws, n_rows, n_raw)
+        Raw outputs; write the loss's gradient there before :meth:`backward`.
+    """
+
+    def __init__(self, network, weights, gradient, n_rows, features, masks=None):
+        n_draws = len(weights)
+        self._act, self._act_backward = ACTIVATIONS[network.activation]
+        self._masks = masks
+        self._residual = network.architecture == "resnet" and bool(network.hidden_layer_sizes)
+        sizes = network.hidden_layer_sizes
+
+        def buffers(widths):
+            return [weights.new_empty(n_draws, n_rows, width) for width in widths]
+
+        # States [h, 1]: the batch, (its projection,) and one after each hidden layer.
+        widths = [network.n_features, *sizes[:1] * self._residual, *sizes]
+        states = [weights.new_ones(n_draws, n_rows, width + 1) for width in widths]
+        self._states = [state[..., :-1] for state in states]
+        self.inputs = self._states[0]
+        self.raw, self.raw_gradient = buffers([network.head.n_raw] * 2)
+
+        self._features = None
+        if features:
+            self._features = _RandomFeatures(features, states[-1])
+            states[-1] = self._features.cosines
+        *layers, out = zip(network.layers, states, strict=True)
+        layers = [_Dense(layer, weights, gradient, state) for layer, state in layers]
+        self._out = (_NarrowDense if network.head.n_raw < NARROW else _Dense)(out[0], weights, gradient, out[1])
+        self._projection = layers.pop(0) if self._residual else None
+        self._layers = layers
+        self._z = buffers(sizes)
+        self._a = buffers(sizes) if self._residual or masks else self._states[1:]
+        # The residual stream's gradient is accumulated in one buffer; an mlp has one for each width.
+        self._gradients = buffers(sizes[:1]) * len(sizes) if self._residual else buffers(sizes)
+        self._z_gradients = buffers(sizes[:1]) * len(sizes) if self._residual else self._gradients
+
+    def forward(self):
+        """Fill `raw` from `inputs`, the weights and the masks."""
+        states = self._states
+        if self._residual:
+            self._projection.forward(states[1])
+            states = states[1:]
+        for i, layer in enumerate(self._layers):
+            z, a = self._z[i], self._a[i]
+            layer.forward(z)
+            self._act(z, a)
+            if self._residual and self._masks:
+                torch.addcmul(states[i], a, self._masks[i], out=states[i + 1])
+            elif self._residual:
+                torch.add(states[i], a, out=states[i + 1])
+            elif self._masks:
+                torch.mul(a, self._masks[i], out=states[i + 1])
+        if self._features:
+            self._features.forward()
+        self._out.forward(self.raw)
+        if self._features:
+            self.raw.mul_(self._features.scale)
+
+    def backward(self):
+        """Fill the gradient of the weights from `raw_gradient`, which is overwritten."""
+        if self._features:
+            self.raw_gradient.mul_(self._features.scale)
+        self._out.backward(self.raw_gradient)
+        top = self._gradients[-1] if self._layers else None
+        if self._features and self._layers:
+            self._out.propagate(self.raw_gradient, self._features.gradient)
+            self._features.backward(top)
+        elif self._layers:
+            self._out.propagate(self.raw_gradient, top)
+        for i in reversed(range(len(self._layers))):
+            layer, grad, z_grad = self._layers[i], self._gradients[i], self._z_gradients[i]
+            if self._masks:
+                torch.mul(grad, self._masks[i], out=z_grad)
+            self._act_backward(z_grad if self._masks else grad, self._z[i], self._a[i], z_grad)
+            layer.backward(z_grad)
+            if self._residual:
+                layer.accumulate(z_grad, grad)
+            elif i:
+                layer.propagate(z_grad, self._gradients[i - 1])
+        if self._residual:
+            self._projection.backward(top)
+
+
+class _RandomFeatures:
+    """cos(h A + c), the same for all draws; the factor √(2/M) is left to the few raw outputs."""
+
+    def __init__(self, features, state):
+        kernel, bias = features["feature_kernel"], features["feature_bias"]
+        n_draws, n_rows, _ = state.shape
+        self.scale = (2.0 / len(bias)) ** 0.5
+        self._affine = torch.cat([kernel, bias[None]])
+        self._transposed = kernel.T
+        self._state = state.view(n_draws * n_rows, -1)
+        self._z = state.new_empty(n_draws * n_rows, len(bias))
+        self.cosines, self.gradient = (state.new_empty(n_draws, n_rows, len(bias)) for _ in range(2))
+
+    def forward(self):
+        torch.mm(self._state, self._affine, out=self._z)
+        torch.cos(self._z, out=self.cosines.view_as(self._z))
+
+    def backward(self, out):
+        # ∂/∂h = −[sin(z) ⊙ ∂/∂cos] Aᵀ
+        torch.sin(self._z, out=self._z)
+        self._z.mul_(self.gradient.view_as(self._z))
+        out = out.view(len(self._z), -1)
+        torch.addmm(out, self._z, self._transposed, beta=0, alpha=-1, out=out)

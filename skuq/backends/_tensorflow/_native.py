@@ -1,0 +1,312 @@
+"""A fitted model in the layers of Keras 2, TensorFlow Probability and tf-models-official, and back.
+
+The layers keep the names below, by which :func:`from_native` finds them again; everything else about the model may
+be changed by hand. A layer that samples (``DenseVariational``, ``Dropout``) draws from TensorFlow's global generator,
+as these layers do: call ``tf.random.set_seed`` before it for repeatable numbers.
+
+==========================  ========================================================================================
+``standardize``             ``Rescaling``: the network's units from the user's
+``dense_in``, ``dense_0``,  ``Dense``, inside tf-models-official's ``SpectralNormalization`` if the norm is bounded;
+…, ``dense_out``            ``DenseVariational`` for a variational posterior
+``gaussian_process``        tf-models-official's ``RandomFeatureGaussianProcess`` (``gaussian_process_0``, … where
+                            each logit has a precision of its own)
+``constants``               the head's learned constants, appended to the raw outputs
+``distribution``            ``DistributionLambda``: p(y | x) in y's units, which samples its mean
+==========================  ========================================================================================
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tf_keras
+
+from ._losses import distribution, link_parameters
+
+tfb, tfd, tfpl = tfp.bijectors, tfp.distributions, tfp.layers
+
+# Our names to Keras's.
+ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "silu": "swish"}
+
+
+def to_native(fitted, kl_weight=1.0):
+    """Build the fitted model in the framework's own layers.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    kl_weight : float, default=1.0
+        Factor of the KL divergence that a variational layer adds to the model's losses. With a mean loss over the
+        rows of a batch, as Keras has it, the evidence lower bound takes 1 / (number of training rows).
+
+    Returns
+    -------
+    tf_keras.Model or list of tf_keras.Model
+        One model, or a list of one for each of several members. A model takes X in the user's units. It returns a
+        distribution over y (a regressor) or logits (a classifier). With random features it returns a pair: that, and
+        s·ΦP⁻¹Φᵀ over the rows given, of shape (n_rows, n_rows), or (n_rows, n_rows, n_logits) where each logit has a
+        precision of its own; for a regressor it is the covariance of the standardised function.
+    """
+    if fitted.posterior is not None:
+        model = _build(fitted, kl_weight)
+        _load(_posterior_blocks(model, fitted), fitted.posterior_parameters)
+        return model
+    models = []
+    for weights in fitted.weights:
+        model = _build(fitted, kl_weight)
+        _load(_weight_blocks(model, fitted), weights)
+        _load_singular_vectors(model, fitted.network)
+        for i, layer in enumerate(_process_layers(model) if fitted.precision is not None else ()):
+            layer._gp_cov_layer.precision_matrix.assign(fitted.precision[i])
+        models.append(model)
+    return models[0] if len(models) == 1 else models
+
+
+def from_native(model, fitted):
+    """Read the weights of a native model (or list of models) back.
+
+    Parameters
+    ----------
+    model : tf_keras.Model or list of tf_keras.Model
+        From :func:`to_native`, perhaps trained further.
+    fitted : Fitted
+        What the model was built from.
+
+    Returns
+    -------
+    Fitted
+    """
+    models = model if isinstance(model, list) else [model]
+    if fitted.posterior is not None:
+        return replace(fitted, posterior_parameters=_read(_posterior_blocks(models[0], fitted)))
+    precision = fitted.precision
+    if precision is not None:
+        layers = _process_layers(models[0])
+        read = np.stack([layer._gp_cov_layer.precision_matrix.numpy() for layer in layers])
+        # Ours may be in double precision: keep its digits unless training changed the matrix.
+        if not np.array_equal(read, precision.astype(np.float32)):
+            precision = read.astype(precision.dtype)
+    weights = np.stack([_read(_weight_blocks(m, fitted)) for m in models])
+    return replace(fitted, weights=weights, precision=precision)
+
+
+def _build(fitted, kl_weight):
+    """Build the model; its weights are still to be loaded."""
+    network = fitted.network
+    residual, sizes = network.architecture == "resnet", network.hidden_layer_sizes
+    activation = ACTIVATIONS.get(network.activation, network.activation)
+    X = tf_keras.Input((network.n_features,), name="X")
+    shift, scale = (np.asarray(a, np.float64) for a in (fitted.x_shift, fitted.x_scale))
+    h = tf_keras.layers.Rescaling(1 / scale, -shift / scale, name="standardize")(X)
+    if residual and sizes:
+        h = _dense(fitted, kl_weight, "in", sizes[0], "linear")(h)
+    for i, size in enumerate(sizes):
+        z = _dense(fitted, kl_weight, str(i), size, activation)(h)
+        if fitted.dropout_rate:
+            z = tf_keras.layers.Dropout(fitted.dropout_rate, name=f"dropout_{i}")(z)
+        h = tf_keras.layers.Add(name=f"residual_{i}")([h, z]) if residual else z
+    covariance = None
+    if network.n_inducing:
+        raw, covariance = _gaussian_process(fitted, h)
+    else:
+        raw = _dense(fitted, kl_weight, "out", network.head.n_raw, "linear")(h)
+    if network.head.n_constants:
+        raw = AppendConstants(network.head.n_constants, name="constants")(raw)
+    if network.head.family not in ("bernoulli", "categorical"):
+        # IndependentNormal has neither a floor of the scale nor y's units, so the general layer it is made of. Its
+        # tensor is the mean: a model whose values change from call to call could not be compared.
+        head = tfpl.DistributionLambda(_in_target_units(fitted), tfd.Distribution.mean, name="distribution")
+        raw = head(raw)
+    return tf_keras.Model(X, raw if covariance is None else [raw, covariance])
+
+
+def _dense(fitted, kl_weight, suffix, units, activation):
+    """One layer of the kind that `fitted` calls for."""
+    name = f"dense_{suffix}"
+    if fitted.posterior is not None:
+        return _variational(fitted, kl_weight, name, units, activation)
+    # Zeros, since all weights are loaded: no initializer draws from a global generator.
+    layer = tf_keras.layers.Dense(units, activation, kernel_initializer="zeros", name=name)
+    if fitted.spec_norm_bound is None or suffix == "out":
+        return layer
+    from official.nlp.modeling.layers.spectral_normalization import SpectralNormalization
+
+    return SpectralNormalization(layer, norm_multiplier=fitted.spec_norm_bound, inhere_layer_name=True)
+
+
+def _variational(fitted, kl_weight, name, units, activation):
+    """``DenseVariational`` with the posterior and the prior of that layer."""
+    layers = fitted.network.layers
+    start, stop = fitted.posterior.blocks[[_layer_name(layer) for layer in layers].index(name)]
+    s = tf.constant(fitted.prior_scale[start:stop], tf.float32)
+    full = fitted.posterior.kind == "full_covariance"
+
+    def make_posterior(kernel_size, bias_size, dtype):
+        n = kernel_size + bias_size
+        if full:
+            # The layer MultivariateNormalTriL would add 1e-5 to the diagonal.
+            fill = tfb.FillScaleTriL(diag_shift=None)
+            size = tfpl.MultivariateNormalTriL.params_size(n)
+            q = tfpl.DistributionLambda(lambda t: tfd.MultivariateNormalTriL(t[..., :n], fill(t[..., n:])))
+        else:
+            size = tfpl.IndependentNormal.params_size(n)
+            q = tfpl.IndependentNormal(n)
+        return tf_keras.Sequential([tfpl.VariableLayer(size, dtype=dtype), q])
+
+    def make_prior(kernel_size, bias_size, dtype):
+        if fitted.prior == "scale_mixture":
+            mix = tfd.Categorical(
+                probs=np.full((stop - start, 2), (fitted.prior_mix, 1 - fitted.prior_mix), np.float32)
+            )
+            components = tfd.Normal(0.0, tf.stack([s, fitted.prior_ratio * s], axis=-1))
+            return lambda _: tfd.Independent(tfd.MixtureSameFamily(mix, components), 1)
+        if full:
+            return lambda _: tfd.MultivariateNormalDiag(tf.zeros_like(s), s)
+        return lambda _: tfd.Independent(tfd.Normal(tf.zeros_like(s), s), 1)
+
+    exact = fitted.prior == "normal"
+    return tfpl.DenseVariational(
+        units, make_posterior, make_prior, kl_weight, kl_use_exact=exact, activation=activation, name=name
+    )
+
+
+def _gaussian_process(fitted, h):
+    """Raw outputs and predictive covariance (None without a precision) of the official layer or layers."""
+    from official.nlp.modeling.layers.gaussian_process import RandomFeatureGaussianProcess
+
+    n_raw, precision = fitted.network.head.n_raw, fitted.precision
+    shared = precision is None or len(precision) == 1
+    names = ["gaussian_process"] if shared else [f"gaussian_process_{i}" for i in range(n_raw)]
+    outputs = []
+    for name in names:
+        layer = RandomFeatureGaussianProcess(
+            n_raw if shared else 1,
+            fitted.network.n_inducing,
+            gp_kernel_scale=1.0,  # feature_kernel is scaled already
+            # An exact sum over one pass, not a moving average: before training further, and before each new pass over
+            # the data, call the layer's reset_covariance_matrix().
+            gp_cov_momentum=-1,
+            gp_cov_ridge_penalty=fitted.ridge_penalty,
+            custom_random_features_initializer="zeros",
+            l2_regularization=0.0,
+            kernel_initializer="zeros",
+            return_gp_cov=precision is not None,
+            name=name,
+        )
+        outputs.append(layer(h))
+        layer._random_feature.kernel.assign(fitted.features["feature_kernel"])
+        layer._random_feature.bias.assign(fitted.features["feature_bias"])
+    if shared:
+        return outputs[0] if precision is not None else (outputs[0][0], None)
+    raw = tf_keras.layers.Concatenate(name="logits")([logit for logit, _ in outputs])
+    return raw, tf_keras.layers.Lambda(lambda c: tf.stack(c, axis=-1), name="covariance")([c for _, c in outputs])
+
+
+@tf_keras.utils.register_keras_serializable("skuq")
+class AppendConstants(tf_keras.layers.Layer):
+    """Append the same learned numbers to every row, such as the logarithm of a constant noise."""
+
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.constants = self.add_weight("constants", (size,), initializer="zeros")
+
+    def call(self, inputs):
+        """Raw outputs and the constants beside them, shape (n_rows, n_raw + size)."""
+        return tf.concat([inputs, tf.broadcast_to(self.constants, (tf.shape(inputs)[0], self.size))], axis=-1)
+
+    def get_config(self):
+        """Arguments of the constructor."""
+        return super().get_config() | {"size": self.size}
+
+
+def _in_target_units(fitted):
+    """Return the function from raw outputs, constants beside them, to the distribution of y in its own units."""
+    head = fitted.network.head
+    fixed, shift, scale = (tf.constant(a, tf.float32) for a in (fitted.fixed, fitted.y_shift, fitted.y_scale))
+
+    def make_distribution(t):
+        raw, constants = t[:, None, : head.n_raw], t[:, head.n_raw :]
+        parameters = {k: v[:, 0] for k, v in link_parameters(head, raw, constants, fixed).items()}
+        if "loc" in parameters:
+            parameters["loc"] = parameters["loc"] * scale + shift
+            parameters["scale"] = parameters["scale"] * scale
+        y = tfd.LogNormal(**parameters) if fitted.log_target else distribution(head.family, parameters)
+        return tfd.Independent(y, reinterpreted_batch_ndims=1)
+
+    return make_distribution
+
+
+def _layer_name(layer):
+    return layer[0].name.replace("kernel", "dense")
+
+
+def _process_layers(model):
+    return [layer for layer in model.layers if layer.name.startswith("gaussian_process")]
+
+
+# A block is a variable's place in the flat vector: the variable, and the flat positions that its entries take.
+def _weight_blocks(model, fitted):
+    """Blocks of one member's point weights."""
+    blocks = []
+    for tensor in fitted.network.tensors:
+        positions = np.arange(tensor.start, tensor.stop).reshape(tensor.shape)
+        kind, _, suffix = tensor.name.partition("_")
+        if kind == "constants":
+            blocks.append((model.get_layer("constants").constants, positions))
+        elif suffix == "out" and fitted.network.n_inducing:
+            layers = _process_layers(model)
+            columns = np.split(positions, len(layers), axis=1)
+            blocks += [(layer._gp_output_layer.kernel, part) for layer, part in zip(layers, columns, strict=True)]
+        else:
+            layer = model.get_layer(f"dense_{suffix}")
+            blocks.append((getattr(getattr(layer, "layer", layer), kind), positions))
+    return blocks
+
+
+def _posterior_blocks(model, fitted):
+    """Blocks of the posterior's flat parameters: means, then spreads, layer by layer, as TFP's layers hold them."""
+    posterior, network = fitted.posterior, fitted.network
+    n_means, used, blocks = network.n_layer_weights, 0, []
+    for layer, (start, stop) in zip(network.layers, posterior.blocks, strict=True):
+        if posterior.kind == "mean_field":
+            spreads = n_means + np.arange(start, stop)
+        else:
+            # TFP fills a triangle in a spiral of its own; ours is row by row.
+            size = stop - start
+            rows = np.tril_indices(size)
+            spiral = tfp.math.fill_triangular(np.arange(size * (size + 1) // 2)).numpy()[rows]
+            spreads = n_means + used + np.argsort(spiral)
+            used += len(spiral)
+        (variable,) = model.get_layer(_layer_name(layer)).weights
+        blocks.append((variable, np.concatenate([np.arange(start, stop), spreads])))
+    if network.head.n_constants:
+        positions = np.arange(n_means + posterior.n_spreads, posterior.n_parameters)
+        blocks.append((model.get_layer("constants").constants, positions))
+    return blocks
+
+
+def _load(blocks, flat):
+    for variable, positions in blocks:
+        variable.assign(flat[positions])
+
+
+def _read(blocks):
+    flat = np.empty(sum(positions.size for _, positions in blocks), np.float32)
+    for variable, positions in blocks:
+        flat[positions] = variable.numpy()
+    return flat
+
+
+def _load_singular_vectors(model, network):
+    """Give each ``SpectralNormalization`` the leading singular vectors of its kernel: zero kernels left it none."""
+    for tensor in network.hidden_kernels:
+        layer = model.get_layer(tensor.name.replace("kernel", "dense"))
+        if hasattr(layer, "layer"):
+            left, (norm, *_), right = np.linalg.svd(layer.layer.kernel.numpy())
+            layer.v.assign(left[:, :1].T)
+            layer.u.assign(right[:1])
+            # Training's estimate of the norm runs a little behind, and this layer scales its kernel back whenever it is
+            # called without training=False: leave it the norm that it has.
+            layer.norm_multiplier = max(layer.norm_multiplier, 1.00001 * float(norm))

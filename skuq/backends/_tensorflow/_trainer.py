@@ -1,0 +1,187 @@
+"""Training: many optimiser steps of many members inside one function that XLA compiles once.
+
+A step of a small network is a few microseconds of arithmetic, so a loop in Python would spend its time on everything
+but that. Here a stretch of steps runs in one compiled function. Its trip count and every number in `Knobs` are
+run-time inputs, and it is kept for the life of the process, so a grid search over them compiles once.
+"""
+
+from functools import cache
+
+import numpy as np
+import tensorflow as tf
+
+from ._losses import negative_log_likelihood
+from ._optimizer import adam, bound_spectral_norms, singular_vectors
+from ._posterior import sampled_weights
+from ._trunk import raw_outputs
+
+# A call holds as many steps as hide its cost (about 0.4 ms) while their batches still fit in the processor's cache.
+MAX_STEPS, STRETCH_BYTES = 512, 2**21
+# Numbers of `Knobs`, in the order in which they travel to the compiled function; then `fixed` and `prior_scale`.
+SCALARS = (
+    *("l1", "l2", "weight_decay", "dropout_rate", "spec_norm_bound"),
+    *("beta", "kl_weight", "prior_ratio", "prior_mix"),
+)
+# Independent random streams within one step.
+WEIGHTS, MASKS = 0, 1
+
+
+class Trainer:
+    """Adam on M members at once, with proximal and projection steps; see ``skuq/backends/__init__.py``.
+
+    Parameters
+    ----------
+    program : Program
+        What is compiled.
+    parameters : ndarray of shape (M, program.n_parameters), float32
+    features : dict of ndarray
+        Fixed random features, shared by the members; empty without.
+    knobs : Knobs
+    seed : int
+        Of every random number drawn; equal seeds give equal runs in any process.
+    device : {"cpu", "cuda"}
+    """
+
+    def __init__(self, program, parameters, features, knobs, seed, device="cpu"):
+        self._program = program
+        self._device = _device_name(device)
+        self._seed = np.random.SeedSequence(seed).generate_state(2)
+        self._compiled = None
+        numbers = [getattr(knobs, name) for name in SCALARS]
+        with tf.device(self._device):
+            self._knobs = tf.constant(np.concatenate([numbers, knobs.fixed, knobs.prior_scale]), tf.float32)
+            self._features = [tf.constant(features[name], tf.float32) for name in sorted(features)]
+        self.load(parameters)
+
+    def load(self, parameters):
+        """Continue from these parameters, shape (M, n_parameters), with fresh Adam moments."""
+        parameters = np.array(parameters, np.float32)
+        vectors = singular_vectors(self._program, parameters, self._seed)
+        with tf.device(self._device):
+            zeros = tf.zeros(parameters.shape)
+            self._state = [tf.constant(parameters), zeros, zeros, tf.constant(vectors)]
+        self._n_updates = np.int32(0)  # Adam's t since the last load
+        self._n_steps = getattr(self, "_n_steps", 0)  # of the random streams, which never repeat
+
+    def parameters(self):
+        """Present parameters, shape (M, n_parameters)."""
+        return self._state[0].numpy().copy()
+
+    def run(self, X, y, weight, learning_rate):
+        """Take K steps.
+
+        Parameters
+        ----------
+        X : ndarray of shape (K, M, B, n_features), float32
+        y : ndarray of shape (K, M, B, n_targets), float32
+        weight : ndarray of shape (K, M, B), float32
+            0 for rows that only pad a batch.
+        learning_rate : ndarray of shape (K,), float32
+
+        Returns
+        -------
+        ndarray of shape (K, M)
+            Loss of each step before its update.
+        """
+        if self._compiled is None:
+            n_targets = y.shape[-1]
+            self._stretch = _stretch_length(*X.shape[1:], n_targets)
+            self._compiled = _compile(self._program, self._stretch, *X.shape[1:3], n_targets, self._device)
+            shapes = (X.shape[1:], y.shape[1:], weight.shape[1:], ())
+            self._buffers = [np.zeros((self._stretch, *shape), np.float32) for shape in shapes]
+        losses = []
+        for start in range(0, len(X), self._stretch):
+            n = min(self._stretch, len(X) - start)
+            # Steps after the n-th are not executed, so what their part of the buffers holds does not matter.
+            for buffer, array in zip(self._buffers, (X, y, weight, learning_rate), strict=True):
+                buffer[:n] = array[start : start + n]
+            control = np.array([*self._seed, self._n_steps, self._n_updates, n], np.uint32).view(np.int32)
+            with tf.device(self._device):
+                inputs = [tf.constant(a) for a in (*self._buffers, control)]
+                *self._state, loss = self._compiled(*self._state, *inputs, self._knobs, *self._features)
+            self._n_steps += n
+            self._n_updates += n
+            losses.append(loss.numpy()[:n])
+        return np.concatenate(losses)
+
+
+@cache
+def _compile(program, stretch, n_members, n_rows, n_targets, device):
+    """Trace the function of up to `stretch` steps for these shapes; XLA compiles it at its first call."""
+    network = program.network
+    n_vectors = sum(t.shape[1] for t in network.hidden_kernels) if program.spectral_norm else 0
+    n_layer_weights = network.n_layer_weights if program.posterior else 0
+    state = [(n_members, program.n_parameters)] * 3 + [(n_members, n_vectors)]
+    batches = (stretch, n_members, n_rows)
+    shapes = [*state, (*batches, network.n_features), (*batches, n_targets), batches, (stretch,)]
+    n_knobs = len(SCALARS) + network.head.n_fixed + n_layer_weights
+    features = [(network.n_inducing,), (network.hidden_width, network.n_inducing)] if network.n_inducing else []
+    signature = [tf.TensorSpec(shape) for shape in shapes]
+    signature += [tf.TensorSpec((5,), tf.int32), tf.TensorSpec((n_knobs,))]
+    signature += [tf.TensorSpec(shape) for shape in features]
+
+    def steps(theta, first, second, vectors, X, y, weight, learning_rate, control, knobs, *features):
+        seed0, seed1, n_steps, n_updates, n = tf.unstack(control)
+        knobs = _named(knobs, network.head.n_fixed)
+        features = [*features, *(tf.transpose(kernel) for kernel in features[1:])]
+
+        def step(i, theta, first, second, vectors, losses):
+            streams = [tf.stack([seed0 + n_steps + i, seed1 + tag]) for tag in (WEIGHTS, MASKS)]
+            with tf.GradientTape() as tape:
+                tape.watch(theta)
+                loss = _batch_loss(program, theta, X[i], y[i], weight[i], knobs, features, streams)
+            moments = tape.gradient(loss, theta), first, second, n_updates + i + 1
+            theta, first, second = adam(program, theta, *moments, learning_rate[i], knobs)
+            if program.spectral_norm:
+                theta, vectors = bound_spectral_norms(network, theta, vectors, knobs["spec_norm_bound"])
+            return i + 1, theta, first, second, vectors, losses.write(i, loss)
+
+        losses = tf.TensorArray(tf.float32, stretch, element_shape=(n_members,))
+        start = (0, theta, first, second, vectors, losses)
+        _, *state, losses = tf.while_loop(lambda i, *_: i < n, step, start)
+        return (*state, losses.stack())
+
+    with tf.device(device):
+        compiled = tf.function(steps, input_signature=signature, jit_compile=True, autograph=False)
+        return compiled.get_concrete_function()
+
+
+def _batch_loss(program, theta, X, y, weight, knobs, features, streams):
+    """Loss of one step for each member, shape (M,)."""
+    network = program.network
+    weights, penalty = theta, 0.0
+    if program.posterior:
+        n = program.n_train_samples
+        weights, divergence = sampled_weights(program, theta, knobs, streams[WEIGHTS])
+        penalty = knobs["kl_weight"] * divergence
+        X, y, weight = tf.repeat(X, n, axis=0), tf.repeat(y, n, axis=0), tf.repeat(weight / n, n, axis=0)
+    raw, constants = raw_outputs(program, weights, X, knobs["dropout_rate"], features, streams[MASKS])
+    # Rows that only pad a batch get a target that every family holds: 0 · inf would be NaN.
+    y = tf.where(weight[..., None] > 0, y, 1.0)
+    nll = negative_log_likelihood(network.head, raw, constants, knobs["fixed"], y, knobs["beta"])
+    data = tf.reduce_sum(tf.reshape(weight * nll, (theta.shape[0], -1)), axis=-1)
+    ridge = 0.5 * knobs["l2"] * tf.reduce_sum(program.kernel_mask * tf.square(theta), axis=-1)
+    return data + penalty + ridge
+
+
+def _named(knobs, n_fixed):
+    """Unpack the knobs."""
+    scalars, fixed, prior_scale = tf.split(knobs, [len(SCALARS), n_fixed, knobs.shape[0] - len(SCALARS) - n_fixed])
+    return dict(zip(SCALARS, tf.unstack(scalars), strict=True)) | {"fixed": fixed, "prior_scale": prior_scale}
+
+
+def _stretch_length(n_members, n_rows, n_features, n_targets):
+    """Most steps of one call: a power of two, so that few shapes are compiled."""
+    fitting = STRETCH_BYTES // (4 * n_members * n_rows * (n_features + n_targets + 1))
+    return 2 ** int(np.log2(np.clip(fitting, 1, MAX_STEPS)))
+
+
+def _device_name(device):
+    if device != "cuda":
+        return "/CPU:0"
+    if not tf.config.list_physical_devices("GPU"):
+        raise RuntimeError(
+            "device='cuda' needs a GPU, and TensorFlow sees none. Install tensorflow[and-cuda] on a machine with an "
+            "NVIDIA driver, or pass device='cpu'."
+        )
+    return "/GPU:0"

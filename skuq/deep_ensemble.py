@@ -1,0 +1,112 @@
+"""Deep ensembles: several networks from different starts, trained side by side."""
+
+from numbers import Integral
+
+from sklearn.utils._param_validation import Interval
+
+from ._base import Estimator
+from ._classification import ClassifierTask
+from ._parameters import estimator, parameter
+from ._regression import RegressorTask
+
+
+@estimator
+class _DeepEnsemble(Estimator):
+    """M networks as one batched computation; with held-out rows each member leaves out another fold."""
+
+    n_members: int = parameter(
+        10,
+        [Interval(Integral, 1, None, closed="left")],
+        """int ≥ 1
+        Networks in the ensemble.""",
+    )
+
+    _members_hold_out = True
+
+    def _n_networks(self):
+        return self.n_members
+
+
+@estimator
+class DeepEnsembleRegressor(RegressorTask, _DeepEnsemble):
+    """Deep ensemble regressor.
+
+    Networks with probabilistic output layers, trained from different starting weights on different shuffles; their equal
+    mixture is the prediction (Lakshminarayanan et al. 2017, "Simple and Scalable Predictive Uncertainty Estimation using
+    Deep Ensembles"). Each member holds out another fold of the rows, keeps the weights that predict them best, and
+    together the held-out rows say how large the noise is.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    n_outputs_ : int
+        Number of targets.
+    n_iter_ : int
+        Epochs trained.
+    loss_, loss_curve_ : float, list of float
+        Training loss in nats a row, mean over members, last and of each epoch.
+    validation_loss_curve_ : list of float or None
+        Held-out score at each evaluation, mean over members.
+    n_nonzero_weights_ : int
+        Kernel weights of all members that are not exactly zero.
+    selected_features_ : ndarray of bool, shape (n_features,)
+        Inputs with any nonzero outgoing weight in any member.
+    backend_ : str
+        The backend that trained.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skuq import DeepEnsembleRegressor
+    >>> X = np.linspace(-1, 1, 100)[:, None]
+    >>> model = DeepEnsembleRegressor(n_members=3, max_iter=20, random_state=0).fit(X, np.sin(3 * X[:, 0]))
+    >>> model.predict_dist(X).ppf(0.5).shape
+    (100,)
+    """
+
+
+@estimator
+class DeepEnsembleClassifier(ClassifierTask, _DeepEnsemble):
+    """Deep ensemble classifier.
+
+    Networks trained from different starting weights on different shuffles; the mean of their class probabilities is the
+    prediction (Lakshminarayanan et al. 2017, "Simple and Scalable Predictive Uncertainty Estimation using Deep
+    Ensembles").
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in ``fit``, sorted.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    n_iter_ : int
+        Epochs trained.
+    loss_, loss_curve_ : float, list of float
+        Training loss in nats a row, mean over members, last and of each epoch.
+    validation_loss_curve_ : list of float or None
+        Held-out score at each evaluation, mean over members.
+    n_nonzero_weights_ : int
+        Kernel weights of all members that are not exactly zero.
+    selected_features_ : ndarray of bool, shape (n_features,)
+        Inputs with any nonzero outgoing weight in any member.
+    backend_ : str
+        The backend that trained.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from skuq import DeepEnsembleClassifier
+    >>> X, y = make_moons(200, noise=0.1, random_state=0)
+    >>> model = DeepEnsembleClassifier(n_members=3, max_iter=20, random_state=0).fit(X, y)
+    >>> model.predict_uncertainty(X).epistemic.shape
+    (200,)
+    """

@@ -1,0 +1,156 @@
+"""Monte Carlo dropout: one network, thinned at prediction as in training."""
+
+from dataclasses import replace
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from . import backends
+from ._base import Estimator
+from ._classification import ClassifierTask
+from ._draws import MaskedDraws, unit_masks
+from ._parameters import estimator, parameter
+from ._regression import RegressorTask
+
+
+@estimator
+class _MCDropout(Estimator):
+    """Dropout in training; S sets of unit masks at prediction, the same for every row."""
+
+    dropout_rate: float = parameter(
+        0.1,
+        [Interval(Real, 0, 1, closed="left")],
+        """float in [0, 1)
+        Share of the hidden units left out, in training and in each draw.""",
+    )
+    n_draws: int = parameter(
+        100,
+        [Interval(Integral, 1, None, closed="left")],
+        """int ≥ 1
+        Thinned networks in the predictive mixture, fixed when ``fit`` ends.""",
+    )
+
+    def _finish(self, problem, members, parameters):
+        rng = np.random.default_rng(problem.seeds["draws"])
+        masks = unit_masks(self.n_draws, problem.network.n_units, self.dropout_rate, rng)
+        self._set_state(problem, members, parameters, MaskedDraws(problem.network, parameters, masks=masks))
+
+    def draw_to_native(self, draw):
+        """Return one draw, a thinned network, as a native model without dropout.
+
+        Parameters
+        ----------
+        draw : int, 0 ≤ draw < n_draws
+
+        Returns
+        -------
+        tf_keras.Model or torch.nn.Module
+
+        Raises
+        ------
+        ValueError
+            For ``architecture="resnet"``, whose skip connections pass masked units by: no plain network equals a draw.
+        """
+        if self._state.network.architecture == "resnet":
+            raise ValueError("A draw of a resnet is not a plain network; use to_native(), which keeps the dropout layers.")
+        exported = self._export()
+        weights = thin(exported.network, exported.weights, self._state.draws.masks[draw])
+        return backends.load(self.backend_).to_native(replace(exported, weights=weights, dropout_rate=0.0))
+
+
+def thin(network, weights, mask):
+    """Weights of the plain network that equals a masked one: each unit's mask times its outgoing weights."""
+    thinned = weights.copy()
+    views = network.views(thinned)
+    unit = 0
+    for i, size in enumerate(network.hidden_layer_sizes):
+        following = f"kernel_{i + 1}" if i + 1 < len(network.hidden_layer_sizes) else "kernel_out"
+        views[following] *= mask[unit : unit + size, None]
+        unit += size
+    return thinned
+
+
+@estimator
+class MCDropoutRegressor(RegressorTask, _MCDropout):
+    """Monte Carlo dropout regressor.
+
+    One network trained with dropout, whose draws are the network thinned by fixed sets of unit masks (Gal & Ghahramani
+    2016, "Dropout as a Bayesian Approximation"). Masks are shared by all rows, so a draw is a function and predictions
+    do not depend on the order of the rows.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    n_outputs_ : int
+        Number of targets.
+    n_iter_ : int
+        Epochs trained.
+    loss_, loss_curve_ : float, list of float
+        Training loss in nats a row, last and of each epoch.
+    validation_loss_curve_ : list of float or None
+        Held-out score at each evaluation.
+    n_nonzero_weights_ : int
+        Kernel weights that are not exactly zero.
+    selected_features_ : ndarray of bool, shape (n_features,)
+        Inputs with any nonzero outgoing weight.
+    backend_ : str
+        The backend that trained.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skuq import MCDropoutRegressor
+    >>> X = np.linspace(-1, 1, 100)[:, None]
+    >>> model = MCDropoutRegressor(n_draws=20, max_iter=20, random_state=0).fit(X, np.sin(3 * X[:, 0]))
+    >>> total, aleatoric, epistemic = model.predict_uncertainty(X)
+    >>> bool(np.allclose(total, aleatoric + epistemic))
+    True
+    """
+
+
+@estimator
+class MCDropoutClassifier(ClassifierTask, _MCDropout):
+    """Monte Carlo dropout classifier.
+
+    One network trained with dropout, whose draws are the network thinned by fixed sets of unit masks (Gal & Ghahramani
+    2016, "Dropout as a Bayesian Approximation"). Masks are shared by all rows, so a draw is a function and predictions
+    do not depend on the order of the rows.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in ``fit``, sorted.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    n_iter_ : int
+        Epochs trained.
+    loss_, loss_curve_ : float, list of float
+        Training loss in nats a row, last and of each epoch.
+    validation_loss_curve_ : list of float or None
+        Held-out score at each evaluation.
+    n_nonzero_weights_ : int
+        Kernel weights that are not exactly zero.
+    selected_features_ : ndarray of bool, shape (n_features,)
+        Inputs with any nonzero outgoing weight.
+    backend_ : str
+        The backend that trained.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from skuq import MCDropoutClassifier
+    >>> X, y = make_moons(200, noise=0.1, random_state=0)
+    >>> model = MCDropoutClassifier(n_draws=20, max_iter=20, random_state=0).fit(X, y)
+    >>> model.predict_interval(X[:3]).shape
+    (3, 2, 2)
+    """

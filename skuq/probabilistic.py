@@ -1,0 +1,104 @@
+"""Probabilistic output layers: one network whose output is a distribution."""
+
+from ._base import Estimator
+from ._classification import ClassifierTask
+from ._parameters import estimator
+from ._regression import RegressorTask
+
+
+@estimator
+class ProbabilisticRegressor(RegressorTask, Estimator):
+    """Neural network with a probabilistic output layer.
+
+    The network outputs the parameters of a distribution over y and is trained by maximum likelihood (Nix & Weigend
+    1994). It knows the noise of the data (aleatoric uncertainty), not its own ignorance: the epistemic part is zero.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    n_outputs_ : int
+        Number of targets.
+    n_iter_ : int
+        Epochs trained.
+    loss_, loss_curve_ : float, list of float
+        Training loss in nats a row, last and of each epoch.
+    validation_loss_curve_ : list of float or None
+        Held-out score at each evaluation.
+    coef_, intercept_ : ndarray of shape (n_features,) or (n_outputs, n_features), float or ndarray
+        Of a linear model (``hidden_layer_sizes=()``), in the user's units.
+    n_nonzero_weights_ : int
+        Kernel weights that are not exactly zero.
+    selected_features_ : ndarray of bool, shape (n_features,)
+        Inputs with any nonzero outgoing weight.
+    backend_ : str
+        The backend that trained.
+
+    See Also
+    --------
+    DeepEnsembleRegressor : Several such networks; adds epistemic uncertainty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skuq import ProbabilisticRegressor
+    >>> X = np.linspace(-1, 1, 200)[:, None]
+    >>> y = 3 * X[:, 0] + np.random.default_rng(0).normal(scale=0.1, size=200)
+    >>> model = ProbabilisticRegressor(hidden_layer_sizes=(), random_state=0).fit(X, y)
+    >>> bool(abs(model.coef_[0] - 3) < 0.05)
+    True
+    >>> model.predict_interval(X[:4], coverage=0.9).shape
+    (4, 2)
+    """
+
+
+@estimator
+class ProbabilisticClassifier(ClassifierTask, Estimator):
+    """Neural network classifier with a categorical output layer.
+
+    The deterministic network of every comparison: trained by cross-entropy, one draw, so its epistemic uncertainty is
+    zero.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in ``fit``, sorted.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    n_iter_ : int
+        Epochs trained.
+    loss_, loss_curve_ : float, list of float
+        Training loss in nats a row, last and of each epoch.
+    validation_loss_curve_ : list of float or None
+        Held-out score at each evaluation.
+    coef_, intercept_ : ndarray of shape (1 or n_classes, n_features), ndarray of shape (1 or n_classes,)
+        Of a linear model (``hidden_layer_sizes=()``), in the user's units.
+    n_nonzero_weights_ : int
+        Kernel weights that are not exactly zero.
+    selected_features_ : ndarray of bool, shape (n_features,)
+        Inputs with any nonzero outgoing weight.
+    backend_ : str
+        The backend that trained.
+
+    See Also
+    --------
+    DeepEnsembleClassifier : Several such networks; adds epistemic uncertainty.
+    SNGPClassifier : One network that knows its distance from the data.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from skuq import ProbabilisticClassifier
+    >>> X, y = make_blobs(200, centers=3, random_state=0)
+    >>> model = ProbabilisticClassifier(max_iter=30, random_state=0).fit(X, y)
+    >>> model.predict_proba(X[:2]).shape
+    (2, 3)
+    """

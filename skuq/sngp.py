@@ -1,0 +1,334 @@
+"""Spectral-normalised neural Gaussian processes (Liu et al. 2020, arXiv:2006.10108)."""
+
+from dataclasses import replace
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse, special
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ._base import Estimator
+from ._classification import ClassifierTask
+from ._draws import Draws
+from ._gaussian_process import RandomFeatureGP
+from ._network import Network
+from ._parameters import estimator, parameter
+from ._predictive import PredictiveMixture, Uncertainty, class_probabilities, class_uncertainty, entropy, mean_field_logits
+from ._regression import RegressorTask
+from .backends import Program
+from .likelihoods import Normal, link_parameters
+
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+
+
+@estimator
+class _SNGP(Estimator):
+    """A distance-preserving network under a Gaussian process on random features."""
+
+    hidden_layer_sizes: tuple = parameter(
+        (64, 64),
+        ["array-like", Interval(Integral, 1, None, closed="left")],
+        """tuple of int
+        Widths of the residual layers; () puts the Gaussian process on the inputs themselves.""",
+    )
+    architecture: str = parameter(
+        "resnet",
+        [StrOptions({"mlp", "resnet"})],
+        """{"mlp", "resnet"}
+        Residual layers h + act(hW + b) of one common width after a linear projection, which keep distances (the method's
+        own architecture), or plain layers.""",
+    )
+    spec_norm_bound: float | None = parameter(
+        0.95,
+        [_POSITIVE, None],
+        """float > 0 or None
+        Largest spectral norm of a hidden kernel; None leaves kernels free.""",
+    )
+    n_inducing: int = parameter(
+        1024,
+        [Interval(Integral, 1, None, closed="left")],
+        """int ≥ 1
+        Number of random Fourier features.""",
+    )
+    kernel_scale: float = parameter(
+        1.0,
+        [_POSITIVE],
+        """float > 0
+        Squared length scale of the Gaussian kernel on the hidden state: exp(−‖h − h'‖² / (2 · kernel_scale)).""",
+    )
+    ridge_penalty: float = parameter(
+        1.0,
+        [_POSITIVE],
+        """float > 0
+        Prior precision s of the output weights.""",
+    )
+    n_draws: int = parameter(
+        100,
+        [Interval(Integral, 1, None, closed="left")],
+        """int ≥ 1
+        Points of the Gaussian posterior where no closed form exists: intervals and the split of the entropy of a
+        classifier, and likelihoods other than the normal.""",
+    )
+
+    def _network(self, n_features, sizes, head):
+        return replace(super()._network(n_features, sizes, head), n_inducing=self.n_inducing)
+
+    def _program(self, network):
+        spectral = self.spec_norm_bound is not None and bool(network.hidden_kernels)
+        return Program(network, dropout=self.dropout_rate > 0, l1=self._l1, spectral_norm=spectral)
+
+    def _knobs(self, problem):
+        return replace(super()._knobs(problem), spec_norm_bound=self.spec_norm_bound or 1.0)
+
+    def _features(self, problem):
+        return problem.network.initial_random_features(
+            np.random.default_rng(problem.seeds["features"]), self.kernel_scale
+        )
+
+    def _finish(self, problem, members, parameters):
+        network = problem.network
+        if self.spec_norm_bound is not None:
+            parameters = bound_spectral_norms(network, parameters, self.spec_norm_bound)
+        draws = Draws(network, parameters, self._features(problem))
+        rows = problem.rows
+        X = rows.X.toarray() if sparse.issparse(rows.X) else rows.X
+        features = draws.random_features(X).astype(float)
+        curvature = self._curvature(problem, members, draws, X)
+        gp = RandomFeatureGP.fit(features, rows.weight[:, None] * curvature, self.ridge_penalty)
+        self._set_state(problem, members, parameters, draws, gp)
+
+    def _latent(self, rows):
+        """Mean (n_rows, n_raw), variance (n_rows, n_precisions) and raw constants (1, n_constants) of standardised rows."""
+        state = self._state
+        features = self._state.draws.random_features(rows).astype(float)
+        views = state.network.views(state.parameters)
+        mean = features @ views["kernel_out"][0].astype(float)
+        constants = views.get("constants", np.zeros((1, 0))).astype(float)
+        return mean, state.extra.variance(features), constants
+
+    def latent_mean_and_variance(self, X):
+        """Mean and variance of the Gaussian process under the likelihood.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples, n_latent)
+            Logits (one for two classes, else one a class), or the likelihood's raw parameters in standardised units.
+        variance : ndarray of shape (n_samples, 1 or n_latent)
+            Predictive variance s·Φ(x) P⁻¹ Φ(x)ᵀ, shared by all logits or one for each.
+        """
+        X = self._check_rows(X)
+        pairs = [self._latent(rows)[:2] for rows in self._chunks(X)]
+        return np.concatenate([mean for mean, _ in pairs]), np.concatenate([variance for _, variance in pairs])
+
+    def _n_draws(self):
+        return self.n_draws
+
+    def _sampled_latent(self, n_samples, rng):
+        """Function from standardised rows to latent values (n_samples, n_rows, n_raw) of coherent draws of β."""
+        state = self._state
+        kernel = state.network.views(state.parameters)["kernel_out"].astype(float)
+        n_uncertain = self._n_uncertain()
+        noise = rng.normal(size=(n_samples, state.network.n_inducing, n_uncertain))
+        beta = np.repeat(kernel, n_samples, axis=0)
+        beta[:, :, :n_uncertain] += state.extra.draw(noise)
+        return lambda rows: state.draws.random_features(rows).astype(float) @ beta
+
+    def _export(self):
+        return replace(
+            super()._export(),
+            spec_norm_bound=self.spec_norm_bound,
+            ridge_penalty=self.ridge_penalty,
+            precision=self._state.extra.precision(self._state.network.n_inducing),
+            mean_field_factor=getattr(self, "mean_field_factor", 0.0),
+        )
+
+    def _import(self, fitted):
+        super()._import(fitted)
+        self._state = replace(self._state, extra=RandomFeatureGP.from_precision(fitted.precision, self.ridge_penalty))
+
+
+def bound_spectral_norms(network: Network, parameters: np.ndarray, bound: float) -> np.ndarray:
+    """Scale hidden kernels back to the bound exactly; the power iteration of training holds it to a few percent."""
+    bounded = parameters.copy()
+    views = network.views(bounded)
+    for tensor in network.hidden_kernels:
+        for kernel in views[tensor.name]:
+            kernel *= min(1.0, bound / max(np.linalg.norm(kernel, 2), np.finfo(np.float32).tiny))
+    return bounded
+
+
+@estimator
+class SNGPRegressor(RegressorTask, _SNGP):
+    """Spectral-normalised neural Gaussian process regressor.
+
+    A residual network with bounded spectral norms keeps distances between rows; on its last hidden state stands a Gaussian
+    process by random Fourier features (Liu et al. 2020, "Simple and Principled Uncertainty Estimation with Deterministic
+    Deep Learning via Distance Awareness"). After training one exact pass gives the posterior of its output weights:
+    Bayesian linear regression on Φ with a learned noise. Far from the data the epistemic variance returns to the prior's.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    n_outputs_ : int
+        Number of targets.
+    n_iter_ : int
+        Epochs trained.
+    loss_, loss_curve_ : float, list of float
+        Training loss in nats a row, last and of each epoch.
+    validation_loss_curve_ : list of float or None
+        Held-out score at each evaluation.
+    n_nonzero_weights_ : int
+        Kernel weights that are not exactly zero.
+    selected_features_ : ndarray of bool, shape (n_features,)
+        Inputs with any nonzero outgoing weight.
+    backend_ : str
+        The backend that trained.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skuq import SNGPRegressor
+    >>> X = np.linspace(-1, 1, 100)[:, None]
+    >>> model = SNGPRegressor(n_inducing=128, max_iter=20, random_state=0).fit(X, np.sin(3 * X[:, 0]))
+    >>> near, far = model.predict_uncertainty([[0.0], [50.0]]).epistemic
+    >>> bool(far > 10 * near)
+    True
+    """
+
+    def _curvature(self, problem, members, draws, X):
+        """Fisher information of each target's location at the fitted parameters, (n_rows, n_outputs)."""
+        raw, constants = draws.raw(X)
+        target = problem.target
+        parameters = link_parameters(target.head, raw, constants, target.fixed)
+        if target.likelihood.learns_scale and members.noise_scale is not None:
+            parameters = {**parameters, "scale": parameters["scale"] * members.noise_scale}
+        information = target.likelihood.on_training_scale().location_information(parameters)
+        return np.broadcast_to(information, (1, len(raw[0]), target.head.n_outputs))[0]
+
+    def _n_uncertain(self):
+        return self._state.head.n_outputs
+
+    def _mixture(self, X):
+        state = self._state
+        mean, variance, constants = self._latent(X)
+        if isinstance(state.likelihood, Normal):
+            parameters = link_parameters(state.head, mean[None], constants, state.fixed)
+            mixture = self._as_mixture(parameters)
+            model_variance = variance * state.y_standardizer.scale**2
+            scale = np.sqrt(mixture.parameters["scale"] ** 2 + model_variance)
+            return PredictiveMixture(
+                state.likelihood, {**mixture.parameters, "scale": scale}, self._single_output, model_variance
+            )
+        # Equally likely quantiles of the Gaussian latent location stand for its distribution.
+        nodes = special.ndtri((np.arange(self.n_draws) + 0.5) / self.n_draws)[:, None, None]
+        raw = np.repeat(mean[None], self.n_draws, axis=0)
+        raw[..., : state.head.n_outputs] += nodes * np.sqrt(variance)
+        return self._as_mixture(link_parameters(state.head, raw, constants, state.fixed))
+
+    def _function_sampler(self, n_samples, rng):
+        state = self._state
+        latent = self._sampled_latent(n_samples, rng)
+        constants = state.network.views(state.parameters).get("constants", np.zeros((1, 0))).astype(float)
+        return lambda rows: self._as_mixture(link_parameters(state.head, latent(rows), constants, state.fixed))
+
+
+@estimator
+class SNGPClassifier(ClassifierTask, _SNGP):
+    """Spectral-normalised neural Gaussian process classifier.
+
+    A residual network with bounded spectral norms keeps distances between rows; on its last hidden state stands a Gaussian
+    process by random Fourier features (Liu et al. 2020, "Simple and Principled Uncertainty Estimation with Deterministic
+    Deep Learning via Distance Awareness"). After training one exact pass gives the posterior of its output weights (the
+    Laplace approximation), and far from the data probabilities return to even.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in ``fit``, sorted.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    n_iter_ : int
+        Epochs trained.
+    loss_, loss_curve_ : float, list of float
+        Training loss in nats a row, last and of each epoch.
+    validation_loss_curve_ : list of float or None
+        Held-out score at each evaluation.
+    n_nonzero_weights_ : int
+        Kernel weights that are not exactly zero.
+    selected_features_ : ndarray of bool, shape (n_features,)
+        Inputs with any nonzero outgoing weight.
+    backend_ : str
+        The backend that trained.
+
+    Notes
+    -----
+    ``predict_proba`` is the mean-field approximation softmax(logits / √(1 + λ v)). The entropy of these probabilities is the
+    total of ``predict_uncertainty``; it is split in the proportion that draws from the posterior give.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from skuq import SNGPClassifier
+    >>> X, y = make_moons(200, noise=0.1, random_state=0)
+    >>> model = SNGPClassifier(n_inducing=128, max_iter=20, random_state=0).fit(X, y)
+    >>> bool(model.predict_proba([[50.0, -50.0]]).max() < 0.95)
+    True
+    """
+
+    mean_field_factor: float = parameter(
+        np.pi / 8,
+        [Interval(Real, 0, None, closed="left")],
+        """float ≥ 0
+        λ of softmax(logits / √(1 + λ v)); π/8 is the probit approximation, 0 ignores the variance.""",
+    )
+    covariance: str = parameter(
+        "shared",
+        [StrOptions({"shared", "per_class"})],
+        """{"shared", "per_class"}
+        One precision s·I + Σ ΦΦᵀ for all logits, as tf-models-official has it, or Laplace's own for each logit,
+        s·I + Σ p(1 − p) ΦΦᵀ.""",
+    )
+
+    def _curvature(self, problem, members, draws, X):
+        """Weights of the rows in each precision, (n_rows, 1) or (n_rows, n_latent)."""
+        if self.covariance == "shared":
+            return np.ones((X.shape[0], 1))
+        p = class_probabilities(draws.raw(X)[0][0])[:, -problem.target.head.n_outputs :]
+        return p * (1 - p)
+
+    def _n_uncertain(self):
+        return self._state.head.n_raw
+
+    def _mean_probabilities(self, X, draws=None):
+        mean, variance, _ = self._latent(X)
+        return class_probabilities(mean_field_logits(mean, variance, self.mean_field_factor))
+
+    def _draw_probabilities(self, X):
+        mean, variance, _ = self._latent(X)
+        # The same standard normal points for every row: results depend on the row alone.
+        nodes = check_random_state(0).normal(size=(self.n_draws, 1, mean.shape[1]))
+        return class_probabilities(mean + nodes * np.sqrt(variance))
+
+    def _uncertainty(self, X):
+        draws = class_uncertainty(self._draw_probabilities(X))
+        total = entropy(self._mean_probabilities(X))
+        aleatoric = total * np.divide(draws.aleatoric, draws.total, out=np.ones_like(total), where=draws.total > 0)
+        return Uncertainty(total, aleatoric, total - aleatoric)
+
+    def _function_sampler(self, n_samples, rng):
+        latent = self._sampled_latent(n_samples, rng)
+        return lambda rows: class_probabilities(latent(rows))

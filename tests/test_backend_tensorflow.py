@@ -1,0 +1,598 @@
+"""The TensorFlow backend against what it did not write: Keras, TFP, scipy, scikit-learn, closed forms."""
+
+import json
+import random
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import special
+from sklearn.linear_model import Lasso, Ridge
+
+from skuq import likelihoods as lk
+from skuq._network import ACTIVATIONS, Network
+from skuq._variational import Posterior
+from skuq.backends import Fitted, Knobs, Program
+
+tf = pytest.importorskip("tensorflow")
+tf_keras = pytest.importorskip("tf_keras")
+tfp = pytest.importorskip("tensorflow_probability")
+tfd = tfp.distributions
+
+from skuq.backends import _tensorflow as backend  # noqa: E402
+from skuq.backends._tensorflow import _losses, _posterior, _trainer, _trunk  # noqa: E402
+
+LIKELIHOODS = [
+    *(family(scale=scale) for family in (lk.Normal, lk.Laplace, lk.StudentT) for scale in ("input", "constant", 0.7)),
+    lk.StudentT(df=5.0),
+    *(lk.Gamma(shape=shape) for shape in ("input", "constant", 2.0)),
+    lk.Poisson(),
+    *(lk.NegativeBinomial(concentration=r) for r in ("input", "constant", 2.0)),
+]
+NORMAL = lk.Normal(scale=1.0).head(1)
+
+
+def targets(likelihood, shape, rng):
+    """Targets in the family's support."""
+    if likelihood.discrete:
+        return rng.poisson(3.0, shape).astype(np.float32)
+    y = rng.standard_normal(shape).astype(np.float32)
+    return np.exp(y) if isinstance(likelihood, lk.Gamma) else y
+
+
+def network(n_features=3, sizes=(8, 5), head=NORMAL, activation="tanh", architecture="mlp", n_inducing=0):
+    return Network(n_features, sizes, activation, architecture, head, n_inducing)
+
+
+def weights_of(net, n_members=1, seed=0):
+    """Random weights, biases and constants too, so that nothing is hidden by a zero."""
+    rng = np.random.default_rng(seed)
+    raw, constants = np.zeros(net.head.n_raw), np.zeros(net.head.n_constants)
+    start = [net.initial_weights(rng, raw, constants) for _ in range(n_members)]
+    return np.stack(start) + 0.3 * rng.standard_normal((n_members, net.n_weights)).astype(np.float32)
+
+
+def batches(net, n_steps, n_members=1, n_rows=12, seed=1):
+    """X, y, weight, learning rate of some steps."""
+    rng, family = np.random.default_rng(seed), net.head.family
+    shape = (n_steps, n_members, n_rows)
+    X = rng.standard_normal((*shape, net.n_features)).astype(np.float32)
+    if family == "categorical":
+        y = np.eye(net.head.n_outputs, dtype=np.float32)[rng.integers(net.head.n_outputs, size=shape)]
+    elif family == "bernoulli":
+        y = rng.integers(2, size=(*shape, 1)).astype(np.float32)
+    else:
+        y = rng.standard_normal((*shape, net.head.n_outputs)).astype(np.float32)
+    return X, y, np.full(shape, 1 / n_rows, np.float32), np.full(n_steps, 0.01, np.float32)
+
+
+def trainer(program, parameters=None, features=None, seed=0, n_members=1, **knobs):
+    fixed = np.ones(program.network.head.n_fixed, np.float32)
+    n_prior = program.network.n_layer_weights if program.posterior else 0
+    knobs = Knobs(**{"fixed": fixed, "prior_scale": np.ones(n_prior, np.float32), **knobs})
+    if parameters is None:
+        parameters = weights_of(program.network, n_members)
+        if program.posterior:
+            parameters = np.stack([program.posterior.initial(w, 0.1) for w in parameters])
+    return backend.Trainer(program, parameters, features or {}, knobs, seed)
+
+
+def fitted_of(net, n_members=1, seed=0, **changes):
+    """A fitted model with random arrays everywhere."""
+    rng, k = np.random.default_rng(seed), net.head.n_outputs
+    state = {
+        "fixed": np.full(net.head.n_fixed, 2.5),
+        "x_shift": rng.normal(size=net.n_features),
+        "x_scale": rng.uniform(0.5, 2, net.n_features),
+        "y_shift": np.zeros(k),
+        "y_scale": np.ones(k),
+        "features": net.initial_random_features(rng, 2.0),
+    }
+    return Fitted(net, **{"weights": weights_of(net, n_members, seed), **state, **changes})
+
+
+def reference(fitted, X, weights=None):
+    """Raw outputs (S, n_rows, n_raw) and constants by `Network`, in double precision."""
+    net = fitted.network
+    views = net.views((fitted.weights if weights is None else weights).astype(float))
+    raw = net.raw_outputs(views, (X - fitted.x_shift) / fitted.x_scale, fixed=fitted.features)
+    return raw, views.get("constants", np.zeros((len(raw), 0)))
+
+
+# Losses
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=repr)
+def test_losses_equal_scipy(likelihood):
+    rng, head = np.random.default_rng(0), likelihood.head(2)
+    raw, constants = rng.normal(size=(3, 20, head.n_raw)), rng.normal(size=(3, head.n_constants))
+    y, fixed = targets(likelihood, (1, 20, 2), rng), likelihood.fixed_values()
+    expected = -likelihood.logpdf(y, lk.link_parameters(head, raw, constants, fixed)).sum(axis=-1)
+    tensors = [tf.constant(a, tf.float32) for a in (raw, constants, fixed)]
+    found = _losses.negative_log_likelihood(head, *tensors, tf.constant(y), tf.constant(0.0))
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=repr)
+@pytest.mark.parametrize("extreme", [-60.0, 60.0])
+def test_loss_gradients_are_finite(likelihood, extreme):
+    head = likelihood.head(1)
+    y = targets(likelihood, (1, 4, 1), np.random.default_rng(0))
+    raw, constants = tf.fill((1, 4, head.n_raw), extreme), tf.fill((1, head.n_constants), extreme)
+    fixed = tf.constant(likelihood.fixed_values(), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch([raw, constants])
+        loss = _losses.negative_log_likelihood(head, raw, constants, fixed, y, tf.constant(0.5))
+    for gradient in [loss, *tape.gradient(loss, [raw, constants])]:
+        assert gradient is None or np.isfinite(gradient).all()
+
+
+def test_classifier_losses_are_cross_entropies():
+    rng = np.random.default_rng(0)
+    none, zero = tf.zeros((2, 0)), tf.constant(0.0)
+    raw, y = rng.normal(size=(2, 9, 1)), rng.integers(2, size=(1, 9, 1))
+    arrays = tf.constant(raw, tf.float32), none, none[0], tf.constant(y, tf.float32), zero
+    found = _losses.negative_log_likelihood(lk.classification_head(2), *arrays)
+    expected = -np.log(special.expit(np.where(y == 1, raw, -raw)))[..., 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+    raw, y = rng.normal(size=(2, 9, 4)), np.eye(4)[rng.integers(4, size=(1, 9))]
+    arrays = tf.constant(raw, tf.float32), none, none[0], tf.constant(y, tf.float32), zero
+    found = _losses.negative_log_likelihood(lk.classification_head(4), *arrays)
+    np.testing.assert_allclose(found, -np.sum(special.log_softmax(raw, axis=-1) * y, axis=-1), rtol=1e-5)
+
+
+def test_beta_weights_each_gradient_by_scale():
+    head, y = lk.Normal().head(1), np.array([[[0.3]]], np.float32)
+    raw = tf.constant([[[1.0, 0.4]]])
+    gradients = {}
+    for beta in (0.0, 0.5):
+        with tf.GradientTape() as tape:
+            tape.watch(raw)
+            loss = _losses.negative_log_likelihood(head, raw, tf.zeros((1, 0)), tf.zeros(0), y, tf.constant(beta))
+        gradients[beta] = tape.gradient(loss, raw).numpy()
+    scale = lk.SCALE_FLOOR + np.logaddexp(0, 0.4)
+    np.testing.assert_allclose(gradients[0.5], gradients[0.0] * scale, rtol=1e-5)
+
+
+# Training
+
+
+@pytest.mark.parametrize(
+    ("activation", "architecture", "n_inducing"),
+    [*((name, ("mlp", "resnet")[i % 2], 0) for i, name in enumerate(ACTIVATIONS)), ("tanh", "resnet", 16)],
+)
+def test_steps_equal_keras(activation, architecture, n_inducing):
+    net = network(3, (6, 6), lk.classification_head(3), activation, architecture, n_inducing)
+    fitted = fitted_of(net, x_shift=np.zeros(3), x_scale=np.ones(3))
+    X, y, weight, rate = batches(net, 5)
+    ours = trainer(Program(net), fitted.weights, fitted.features)
+    losses = ours.run(X, y, weight, rate)[:, 0]
+
+    model, adam = backend.to_native(fitted), tf_keras.optimizers.Adam(0.01, epsilon=1e-8)
+    cross_entropy = tf_keras.losses.CategoricalCrossentropy(from_logits=True)
+    for i in range(5):
+        with tf.GradientTape() as tape:
+            loss = cross_entropy(y[i, 0], model(X[i, 0]))
+        np.testing.assert_allclose(losses[i], loss, rtol=1e-4)
+        variables = model.trainable_variables
+        adam.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+    np.testing.assert_allclose(ours.parameters(), backend.from_native(model, fitted).weights, atol=3e-4)
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+def test_fixed_point_equals_scikit_learn(penalty):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 6))
+    y = X[:, 0] - 2 * X[:, 1] + 0.1 * rng.standard_normal(40) + 0.5
+    expected = (Lasso(0.3) if penalty == "l1" else Ridge(0.3 * 40)).fit(X, y)
+    net = network(6, ())
+    ours = trainer(Program(net, l1=penalty == "l1"), **{penalty: 0.3})
+    n_steps = 3000
+    batch = X, y[:, None], np.full(40, 1 / 40)
+    ours.run(
+        *(np.broadcast_to(a.astype(np.float32), (n_steps, 1, *a.shape)) for a in batch),
+        np.geomspace(0.1, 1e-4, n_steps).astype(np.float32),
+    )
+    *coef, intercept = ours.parameters()[0]
+    np.testing.assert_allclose(coef, expected.coef_, atol=1e-3)
+    np.testing.assert_allclose(intercept, expected.intercept_, atol=1e-3)
+    assert np.array_equal(np.equal(coef, 0), expected.coef_ == 0)
+
+
+def test_weight_decay_shrinks_kernels_alone():
+    net = network()
+    X, y, weight, rate = batches(net, 4)
+    ours = trainer(Program(net), weight_decay=2.0)
+    start = ours.parameters()
+    ours.run(X, y, 0 * weight, rate)
+    np.testing.assert_allclose(ours.parameters(), start * np.where(net.kernel_mask, (1 - 0.02) ** 4, 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
+@pytest.mark.parametrize("prior", ["normal", "scale_mixture"])
+def test_divergence_equals_tfp(kind, prior):
+    net = network(2, (3,), lk.Normal(scale="constant").head(1))
+    posterior, rng = Posterior(net, kind), np.random.default_rng(0)
+    n, exact = net.n_layer_weights, prior == "normal"
+    flat = rng.normal(size=(1, posterior.n_parameters)).astype(np.float32)
+    scale = rng.uniform(0.5, 1.5, n).astype(np.float32)
+    program = Program(net, posterior, prior, n_train_samples=1 if exact else 20_000)
+    knobs = {"kl_weight": 1.0, "prior_scale": scale, "prior_ratio": 0.2, "prior_mix": 0.3}
+    X, y, weight, rate = batches(net, 1, n_rows=2)
+    found = trainer(program, flat, **knobs).run(X, y, 0 * weight, rate)[0, 0]
+
+    if exact:
+        p = tfd.MultivariateNormalDiag(tf.zeros(n), scale)
+    else:
+        mix = tfd.Categorical(probs=[[0.3, 0.7]] * n)
+        p = tfd.Independent(tfd.MixtureSameFamily(mix, tfd.Normal(0.0, np.stack([scale, 0.2 * scale], axis=-1))), 1)
+    mean, spread, _ = posterior.split(flat[0])
+    if kind == "mean_field":
+        factor = np.diag(np.logaddexp(0, spread))
+    else:
+        factor = np.zeros((n, n), np.float32)
+        for (start, stop), block in zip(posterior.blocks, posterior.scale_factors(spread), strict=True):
+            factor[start:stop, start:stop] = block
+    q = tfd.MultivariateNormalTriL(mean, factor.astype(np.float32))
+    if exact:
+        np.testing.assert_allclose(found, tfd.kl_divergence(q, p), rtol=1e-4)
+    else:
+        draws = q.sample(20_000, seed=3)
+        log_ratio = (q.log_prob(draws) - p.log_prob(draws)).numpy()
+        assert abs(found - log_ratio.mean()) < 5 * log_ratio.std() / np.sqrt(20_000) * np.sqrt(2)
+
+
+@pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
+def test_expected_loss_of_a_linear_posterior(kind):
+    # E (y − w·x)² / 2 = ((y − μ·x)² + xᵀ Σ x) / 2, Σ = L Lᵀ.
+    net = network(3, ())
+    posterior, rng = Posterior(net, kind), np.random.default_rng(0)
+    flat = (0.5 * rng.normal(size=(2, posterior.n_parameters))).astype(np.float32)
+    X, y, weight, rate = batches(net, 1, n_members=2, n_rows=5)
+    found = trainer(Program(net, posterior, "normal", n_train_samples=50_000), flat).run(X, y, weight, rate)[0]
+    inputs = np.concatenate([X[0], np.ones((2, 5, 1))], axis=-1)
+    for i in range(2):
+        mean, spread, _ = posterior.split(flat[i].astype(float))
+        factor = np.diag(np.logaddexp(0, spread)) if kind == "mean_field" else posterior.scale_factors(spread)[0]
+        square = (y[0, i, :, 0] - inputs[i] @ mean) ** 2 + np.sum((inputs[i] @ factor) ** 2, axis=-1)
+        np.testing.assert_allclose(found[i], np.mean(square / 2 + np.log(2 * np.pi) / 2), rtol=0.02)
+
+
+def test_lower_triangle_and_its_gradient():
+    packed = tf.random.stateless_normal((2, 10), (0, 1))
+    upstream = tf.random.stateless_normal((2, 4, 4), (0, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(packed)
+        matrix = _posterior._lower_triangle(packed, 4)
+        loss = tf.reduce_sum(matrix * upstream)
+    rows = np.tril_indices(4)
+    np.testing.assert_array_equal(matrix.numpy()[:, *rows], packed)
+    np.testing.assert_array_equal(tape.gradient(loss, packed), upstream.numpy()[:, *rows])
+    assert not np.triu(matrix, 1).any()
+
+
+def test_sine_polynomial():
+    turns = np.linspace(-8, 8, 10_001)
+    np.testing.assert_allclose(_trunk._sine(tf.constant(turns, tf.float32)), np.sin(2 * np.pi * turns), atol=2e-6)
+
+
+def test_expected_loss_under_dropout():
+    # Linear units u with readout v: dropout adds the variance rate / (1 − rate) Σ (u v)² to a prediction.
+    net, rate = network(2, (4,), activation="identity"), 0.3
+    X, y, weight, learning_rate = batches(net, 1, n_rows=1)
+    X, y = (np.repeat(a, 200_000, axis=2) for a in (X, y))
+    weight = np.full(X.shape[:3], 1 / 200_000, np.float32)
+    ours = trainer(Program(net, dropout=True), dropout_rate=rate)
+    weights = net.views(ours.parameters())
+    found = ours.run(X, y, weight, learning_rate)[0, 0]
+    units = net.hidden(weights, X[0, :, :1])[0, 0]
+    contributions = units * weights["kernel_out"][0, :, 0]
+    square = (y[0, 0, 0, 0] - contributions.sum() - weights["bias_out"][0, 0]) ** 2
+    expected = 0.5 * (square + rate / (1 - rate) * np.sum(contributions**2) + np.log(2 * np.pi))
+    np.testing.assert_allclose(found, expected, rtol=0.01)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "resnet"])
+def test_spectral_norms_are_bounded(architecture):
+    net = network(3, (16, 16), architecture=architecture)
+    ours = trainer(Program(net, spectral_norm=True), n_members=2, spec_norm_bound=0.5)
+    ours.run(*batches(net, 50, n_members=2))
+    views = net.views(ours.parameters())
+    for tensor in net.hidden_kernels:
+        norms = np.linalg.norm(views[tensor.name], 2, axis=(1, 2))
+        assert np.all(norms < 0.5 * 1.05)
+        assert np.all(norms > 0.3)
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_members_equal_separate_runs(spectral_norm):
+    net = network(head=lk.Normal(scale="constant").head(2), architecture="mlp")
+    program, data = Program(net, spectral_norm=spectral_norm), batches(net, 6, n_members=3)
+    start = weights_of(net, 3)
+    together = trainer(program, start, spec_norm_bound=10.0)
+    losses = together.run(*data)
+    for i in range(3):
+        alone = trainer(program, start[i : i + 1], spec_norm_bound=10.0)
+        found = alone.run(*(a[:, i : i + 1] for a in data[:3]), data[3])[:, 0]
+        np.testing.assert_allclose(found, losses[:, i], rtol=1e-4)
+        np.testing.assert_allclose(alone.parameters()[0], together.parameters()[i], atol=1e-5)
+
+
+RESNET = network(architecture="resnet", sizes=(4, 4))
+RANDOM_PROGRAMS = (
+    Program(RESNET, dropout=True, spectral_norm=True),
+    Program(RESNET, Posterior(RESNET, "mean_field"), "scale_mixture", n_train_samples=2),
+)
+
+
+@pytest.mark.parametrize("program", RANDOM_PROGRAMS, ids=("dropout", "posterior"))
+def test_numbers_follow_the_seed_alone(program):
+    data = batches(program.network, 8, n_members=2)
+    copies = [a.copy() for a in data]
+    knobs = {"dropout_rate": 0.5, "kl_weight": 0.1, "prior_ratio": 0.1, "prior_mix": 0.5, "n_members": 2}
+    runs = {}
+    for name, seed in (("first", 7), ("again", 7), ("other", 2**40)):
+        ours = trainer(program, seed=seed, **knobs)
+        runs[name] = ours.run(*data), ours.parameters()
+    assert all(np.array_equal(a, b) for a, b in zip(runs["first"], runs["again"], strict=True))
+    assert not np.allclose(runs["first"][0], runs["other"][0])
+    pieces = trainer(program, seed=7, **knobs)
+    losses = [pieces.run(*(a[part] for a in data)) for part in (slice(0, 3), slice(3, 8))]
+    assert np.array_equal(np.concatenate(losses), runs["first"][0])
+    assert all(np.array_equal(a, b) for a, b in zip(data, copies, strict=True))
+
+
+def test_numbers_are_the_same_in_another_process():
+    code = """
+import json, sys
+import numpy as np
+from skuq.backends import _tensorflow as backend, Knobs, Program
+from skuq._network import Network
+from skuq.likelihoods import classification_head
+network = Network(3, (4,), "relu", "mlp", classification_head(2))
+trainer = backend.Trainer(Program(network, dropout=True), np.ones((1, 21), np.float32), {}, Knobs(dropout_rate=0.5), 3)
+losses = trainer.run(*(np.ones((4, 1, *shape), np.float32) for shape in ((2, 3), (2, 1), (2,))), np.ones(4, np.float32))
+"""
+    answer = subprocess.run([sys.executable, "-c", code + "print(json.dumps(losses.tolist()))"], capture_output=True)
+    here = {}
+    exec(code, here)
+    assert here["losses"].tolist() == json.loads(answer.stdout)
+
+
+def test_global_generators_are_untouched():
+    def draws():
+        return tf.random.normal((3,)).numpy().tolist(), random.random(), np.random.random()  # noqa: NPY002
+
+    def seed():
+        tf.random.set_seed(1)
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
+
+    seed()
+    before = draws()
+    for program in RANDOM_PROGRAMS:
+        seed()
+        trainer(program, dropout_rate=0.5).run(*batches(program.network, 2))
+        assert draws() == before
+
+
+def test_knobs_and_lengths_compile_nothing():
+    net = network(sizes=(7,))
+    program = Program(net, dropout=True, l1=True, spectral_norm=True)
+    data = batches(net, 9)
+    trainer(program).run(*data)
+    compiled = _trainer._compile.cache_info().misses
+    other = trainer(replace(program), l1=0.1, l2=0.1, weight_decay=0.1, dropout_rate=0.2, spec_norm_bound=0.3, beta=0.5)
+    for n_steps in (1, 5, 9):
+        assert len(other.run(*(a[:n_steps] for a in data))) == n_steps
+    assert _trainer._compile.cache_info().misses == compiled
+
+
+def test_run_longer_than_one_stretch():
+    net = network(2, ())
+    data = batches(net, _trainer.MAX_STEPS + 100, n_rows=3)
+    whole, halves = trainer(Program(net)), trainer(Program(net))
+    losses = whole.run(*data)
+    assert losses.shape == (_trainer.MAX_STEPS + 100, 1)
+    halves.run(*(a[:300] for a in data))
+    halves.run(*(a[300:] for a in data))
+    np.testing.assert_array_equal(whole.parameters(), halves.parameters())
+
+
+@pytest.mark.parametrize("likelihood", [lk.Normal(), lk.Gamma(), lk.NegativeBinomial()], ids=repr)
+def test_padding_rows_change_nothing(likelihood):
+    net = network(sizes=(4,), head=likelihood.head(1))
+    X, _, weight, rate = batches(net, 5)
+    y = targets(likelihood, (*X.shape[:3], 1), np.random.default_rng(0))
+    plain = trainer(Program(net))
+    losses = plain.run(X, y, weight, rate)
+    X, y, weight = (np.concatenate([a, np.zeros_like(a[:, :, :3])], axis=2) for a in (X, y, weight))
+    y[:, :, -3:] = -1
+    padded = trainer(Program(net))
+    np.testing.assert_allclose(padded.run(X, y, weight, rate), losses, rtol=1e-5)
+    np.testing.assert_allclose(padded.parameters(), plain.parameters(), atol=1e-5)
+
+
+def test_load_starts_adam_afresh():
+    net = network()
+    data, start = batches(net, 3), weights_of(net)
+    ours = trainer(Program(net), start)
+    losses = ours.run(*data)
+    ours.load(start)
+    np.testing.assert_array_equal(ours.parameters(), start)
+    np.testing.assert_array_equal(ours.run(*data), losses)
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="has a GPU")
+def test_no_gpu():
+    net = network()
+    with pytest.raises(RuntimeError, match="device='cpu'"):
+        backend.Trainer(Program(net), weights_of(net), {}, Knobs(fixed=np.ones(1)), 0, device="cuda")
+
+
+# Native models
+
+THREE_CLASSES = network(sizes=(6, 6), head=lk.classification_head(3), architecture="resnet")
+NATIVE = {
+    "mlp": (network(head=lk.classification_head(2)), {}),
+    "linear": (network(sizes=(), head=lk.classification_head(3)), {}),
+    "dropout": (THREE_CLASSES, {"dropout_rate": 0.5}),
+    "spectral": (THREE_CLASSES, {"spec_norm_bound": 0.9}),
+}
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_native_classifier(name):
+    net, changes = NATIVE[name]
+    fitted = fitted_of(net, n_members=2, **changes)
+    X = np.random.default_rng(1).normal(size=(7, 3))
+    models = backend.to_native(fitted)
+    for model, raw in zip(models, reference(fitted, X)[0], strict=True):
+        np.testing.assert_allclose(model(X), raw, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(backend.from_native(models, fitted).weights, fitted.weights)
+
+
+@pytest.mark.parametrize("likelihood", [*LIKELIHOODS, lk.LogNormal(), lk.LogNormal(scale="constant")], ids=repr)
+def test_native_regressor_is_the_distribution_in_targets_units(likelihood):
+    standardised = likelihood.target_transform is not None
+    log_target = likelihood.target_transform == "log"
+    units = {"y_shift": np.array([2.0, -1.0]), "y_scale": np.array([3.0, 0.2])} if standardised else {}
+    fitted = fitted_of(network(sizes=(4,), head=likelihood.head(2)), log_target=log_target, **units)
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(7, 3)), targets(likelihood, (7, 2), rng)
+    y = np.exp(y) if log_target else y
+    parameters = lk.link_parameters(fitted.network.head, *reference(fitted, X), fitted.fixed)
+    parameters = likelihood.to_target_units(parameters, fitted.y_shift, fitted.y_scale)
+
+    model = backend.to_native(fitted)
+    native = model(X)
+    expected = stats_logpdf(likelihood, y, parameters)
+    np.testing.assert_allclose(native.log_prob(y.astype(np.float32)), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(native.mean(), likelihood.mean(parameters)[0], rtol=1e-4, atol=1e-5)
+    assert np.array_equal(backend.from_native(model, fitted).weights, fitted.weights)
+
+
+def stats_logpdf(likelihood, y, parameters):
+    frozen = likelihood.distribution(parameters)
+    return (frozen.logpmf(y) if likelihood.discrete else frozen.logpdf(y)).sum(axis=-1)[0]
+
+
+@pytest.mark.parametrize(
+    ("head", "n_precisions"),
+    [(lk.classification_head(2), 1), (lk.classification_head(3), 1), (lk.classification_head(3), 3), (NORMAL, 1)],
+)
+def test_native_gaussian_process(head, n_precisions):
+    net = network(sizes=(6, 6), head=head, architecture="resnet", n_inducing=32)
+    rng = np.random.default_rng(2)
+    root = rng.normal(size=(n_precisions, 32, 40))
+    precision = 0.5 * np.eye(32) + root @ root.transpose(0, 2, 1) / 8
+    fitted = fitted_of(net, precision=precision, ridge_penalty=0.5, spec_norm_bound=0.95)
+    X = rng.normal(size=(7, 3))
+    raw = reference(fitted, X)[0][0]
+    views = net.views(fitted.weights.astype(float))
+    phi = net.random_features(net.hidden(views, (X - fitted.x_shift) / fitted.x_scale), fitted.features)[0]
+    variances = 0.5 * np.einsum("nm,kml,nl->nk", phi, np.linalg.inv(precision), phi)
+
+    model = backend.to_native(fitted)
+    output, covariance = model(X)
+    logits = output.mean() if head is NORMAL else output
+    np.testing.assert_allclose(logits, raw, rtol=1e-4, atol=1e-5)
+    assert covariance.shape == ((7, 7) if n_precisions == 1 else (7, 7, 3))
+    found = np.diagonal(covariance).T if n_precisions > 1 else np.diagonal(covariance)[:, None]
+    np.testing.assert_allclose(found, variances, rtol=1e-4)
+    again = backend.from_native(model, fitted)
+    assert np.array_equal(again.weights, fitted.weights)
+    assert np.array_equal(again.precision, fitted.precision)
+
+
+def variational(kind, prior="normal", sigma=0.3, head=None):
+    net = network(sizes=(4,), head=head or lk.classification_head(3))
+    posterior, rng = Posterior(net, kind), np.random.default_rng(0)
+    parameters = posterior.initial(weights_of(net)[0], sigma)
+    n = net.n_layer_weights
+    if sigma > 0.01:
+        parameters[n : n + posterior.n_spreads] += 0.1 * rng.normal(size=posterior.n_spreads)
+    return fitted_of(
+        net,
+        weights=np.empty((0, net.n_weights), np.float32),
+        posterior=posterior,
+        posterior_parameters=parameters,
+        prior=prior,
+        prior_scale=rng.uniform(0.5, 1.5, n),
+        prior_ratio=0.1,
+        prior_mix=0.4,
+    )
+
+
+@pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
+def test_native_posterior(kind):
+    fitted = variational(kind)
+    net, posterior = fitted.network, fitted.posterior
+    mean, spread, _ = posterior.split(fitted.posterior_parameters)
+    model = backend.to_native(fitted, kl_weight=0.5)
+    for i, (layer, (start, stop)) in enumerate(zip(net.layers, posterior.blocks, strict=True)):
+        q = model.get_layer(layer[0].name.replace("kernel", "dense"))._posterior(tf.zeros(()))
+        np.testing.assert_array_equal(q.mean(), mean[start:stop])
+        if kind == "mean_field":
+            np.testing.assert_allclose(q.stddev(), np.logaddexp(0, spread[start:stop]), rtol=1e-5)
+        else:
+            factor = posterior.scale_factors(spread)[i]
+            np.testing.assert_allclose(q.covariance(), factor @ factor.T, atol=1e-6)
+    assert np.array_equal(backend.from_native(model, fitted).posterior_parameters, fitted.posterior_parameters)
+
+    # The losses that its layers add are the divergence that the trainer adds.
+    X, y, weight, rate = batches(net, 1)
+    knobs = {"kl_weight": 0.5, "prior_scale": fitted.prior_scale}
+    ours = trainer(Program(net, posterior, "normal"), fitted.posterior_parameters[None], **knobs)
+    model(X[0, 0])
+    np.testing.assert_allclose(sum(model.losses), ours.run(X, y, 0 * weight, rate)[0, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
+def test_native_posterior_samples_the_same_outputs(kind):
+    fitted, rng = variational(kind), np.random.default_rng(1)
+    X = rng.normal(size=(5, 3))
+    noise = rng.standard_normal((20_000, fitted.network.n_layer_weights))
+    ours = reference(fitted, X, fitted.posterior.draw(fitted.posterior_parameters, noise))[0]
+    model = tf.function(backend.to_native(fitted))
+    tf.random.set_seed(0)
+    native = np.stack([model(X.astype(np.float32)) for _ in range(3000)])
+    spread = ours.std(axis=0)
+    np.testing.assert_array_less(np.abs(native.mean(axis=0) - ours.mean(axis=0)), 5 * spread / np.sqrt(3000))
+    np.testing.assert_allclose(native.std(axis=0), spread, rtol=0.08)
+
+
+@pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
+def test_native_posterior_without_noise_is_the_network(kind):
+    fitted = variational(kind, sigma=1e-7, head=lk.Normal(scale="constant").head(1))
+    X = np.random.default_rng(1).normal(size=(5, 3))
+    zero = np.zeros((1, fitted.network.n_layer_weights))
+    raw, constants = reference(fitted, X, fitted.posterior.draw(fitted.posterior_parameters, zero))
+    native = backend.to_native(fitted)(X)
+    np.testing.assert_allclose(native.mean(), raw[0], rtol=1e-4, atol=1e-5)
+    noise = lk.SCALE_FLOOR + np.logaddexp(0, constants[0])
+    np.testing.assert_allclose(native.stddev(), np.full((5, 1), noise), rtol=1e-4)
+
+
+@pytest.mark.parametrize("prior", ["normal", "scale_mixture"])
+def test_native_models_train_further(prior):
+    fitted = variational("mean_field", prior, head=lk.Normal().head(1))
+    model = backend.to_native(fitted, kl_weight=0.01)
+    X, y = (a[0, 0] for a in batches(fitted.network, 1, n_rows=32)[:2])
+    model.compile(tf_keras.optimizers.Adam(0.01), loss=lambda y, distribution: -distribution.log_prob(y))
+    losses = model.fit(X, y, epochs=30, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    changed = backend.from_native(model, fitted).posterior_parameters
+    assert not np.allclose(changed, fitted.posterior_parameters)
+
+
+def test_building_a_native_model_leaves_global_generators_alone():
+    net = network(sizes=(4, 4), head=lk.classification_head(3), architecture="resnet", n_inducing=8)
+    for fitted in (fitted_of(net, dropout_rate=0.1, precision=np.eye(8)[None]), variational("full_covariance")):
+        before = random.getstate()
+        backend.to_native(fitted)
+        assert random.getstate() == before
