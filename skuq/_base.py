@@ -255,8 +255,9 @@ class Estimator(BaseEstimator):
         Whether to show a progress bar.""",
     )
 
-    # What "auto" stands for; linear models always train to the end.
+    # What early_stopping="auto" stands for (linear models always train to the end), and the siblings of "cross_fit".
     _auto_early_stopping = "cross_fit"
+    _n_siblings = 5
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -365,7 +366,7 @@ class Estimator(BaseEstimator):
             rows,
             problem.target.strata,
             np.random.default_rng(problem.seeds["folds"]),
-            siblings=not self._members_hold_out,
+            n_siblings=0 if self._members_hold_out else self._n_siblings,
         )
         rngs = [np.random.default_rng(seed) for seed in problem.seeds["members"].spawn(members.count)]
         start = self._starting_parameters(problem, rngs, previous)

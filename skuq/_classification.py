@@ -117,7 +117,8 @@ class ClassifierTask(ClassifierMixin):
         -------
         ndarray of shape (n_samples,)
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        codes = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[codes]
 
     def predict_uncertainty(self, X) -> Uncertainty:
         """Predictive entropy, split into ambiguity of the data and disagreement of the draws.

@@ -12,12 +12,12 @@ from scipy import sparse
 
 from ._network import Network
 from ._rows import assign_folds
+from ._threads import single_blas_thread
 from ._training import Rows
 from .likelihoods import link_parameters
 
 # More held-out rows than this do not make a score noticeably sharper.
 MAX_HELD_OUT = 4000
-N_SIBLINGS = 5
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Members:
 
 
 def plan_members(
-    n_networks: int, early_stopping, validation_fraction: float, rows: Rows, strata, rng, siblings: bool
+    n_networks: int, early_stopping, validation_fraction: float, rows: Rows, strata, rng, n_siblings: int
 ) -> Members:
     """Divide the rows among `n_networks` networks.
 
@@ -77,8 +77,8 @@ def plan_members(
     rows : Rows
     strata : ndarray or None
     rng : Generator
-    siblings : bool
-        Whether "cross_fit" adds siblings; else each network holds out a fold of its own.
+    n_siblings : int
+        Siblings that "cross_fit" adds; 0 has each network hold out a fold of its own.
     """
     n_rows = len(rows.weight)
     everything = np.arange(n_rows)
@@ -87,8 +87,8 @@ def plan_members(
         return Members(n_networks, np.arange(n_networks), [everything] * n_networks, [everything[:0]] * n_networks)
     codes = np.zeros(n_rows) if strata is None else strata
     folds = assign_folds(codes, n_folds, strata is not None, rng)
-    cross = early_stopping == "cross_fit" and siblings
-    holders = min(N_SIBLINGS, n_folds) if cross else n_networks
+    cross = early_stopping == "cross_fit" and n_siblings > 0
+    holders = min(n_siblings, n_folds) if cross else n_networks
     training, held_out = [], []
     for m in range(holders):
         out = np.flatnonzero(folds == m % n_folds)
@@ -123,7 +123,7 @@ class HeldOut:
         """Scores (n_members,) and the noise factor that fits all held-out rows best, or None."""
         views = self.network.views(weights[self.scored])
         # A network on the verge of diverging may overflow here; its score is then not finite and loses.
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"), single_blas_thread():
             raw = self.network.raw_outputs(views, self.X, fixed=self.features).astype(float)
             constants = views.get("constants", np.zeros((len(raw), 0))).astype(float)
             parameters = link_parameters(self.target.head, raw, constants, self.target.fixed)

@@ -71,6 +71,9 @@ class _SNGP(Estimator):
         classifier, and likelihoods other than the normal.""",
     )
 
+    # Random features make each sibling dear; two say when to stop well enough.
+    _n_siblings = 2
+
     def _network(self, n_features, sizes, head):
         return replace(super()._network(n_features, sizes, head), n_inducing=self.n_inducing)
 
@@ -93,7 +96,7 @@ class _SNGP(Estimator):
         draws = Draws(network, parameters, self._features(problem))
         rows = problem.rows
         X = rows.X.toarray() if sparse.issparse(rows.X) else rows.X
-        features = draws.random_features(X).astype(float)
+        features = draws.random_features(X)
         curvature = self._curvature(problem, members, draws, X)
         gp = RandomFeatureGP.fit(features, rows.weight[:, None] * curvature, self.ridge_penalty)
         self._set_state(problem, members, parameters, draws, gp)
@@ -101,7 +104,7 @@ class _SNGP(Estimator):
     def _latent(self, rows):
         """Mean (n_rows, n_raw), variance (n_rows, n_precisions) and raw constants (1, n_constants) of standardised rows."""
         state = self._state
-        features = self._state.draws.random_features(rows).astype(float)
+        features = state.draws.random_features(rows)
         views = state.network.views(state.parameters)
         mean = features @ views["kernel_out"][0].astype(float)
         constants = views.get("constants", np.zeros((1, 0))).astype(float)
@@ -136,7 +139,7 @@ class _SNGP(Estimator):
         noise = rng.normal(size=(n_samples, state.network.n_inducing, n_uncertain))
         beta = np.repeat(kernel, n_samples, axis=0)
         beta[:, :, :n_uncertain] += state.extra.draw(noise)
-        return lambda rows: state.draws.random_features(rows).astype(float) @ beta
+        return lambda rows: state.draws.random_features(rows) @ beta
 
     def _export(self):
         return replace(
@@ -302,6 +305,9 @@ class SNGPClassifier(ClassifierTask, _SNGP):
         One precision s·I + Σ ΦΦᵀ for all logits, as tf-models-official has it, or Laplace's own for each logit,
         s·I + Σ p(1 − p) ΦΦᵀ.""",
     )
+
+    # Distance awareness, not held-out rows, is what tempers the probabilities.
+    _auto_early_stopping = False
 
     def _curvature(self, problem, members, draws, X):
         """Weights of the rows in each precision, (n_rows, 1) or (n_rows, n_latent)."""

@@ -307,6 +307,37 @@ def test_spectral_norms_are_bounded(architecture):
         assert np.all(norms > 0.3)
 
 
+def test_spectral_norm_of_a_kernel_that_was_zero_is_bounded():
+    net = network(3, (16, 16))
+    start = weights_of(net)
+    kernel = net.hidden_kernels[0]
+    start[:, kernel.start : kernel.stop] = 0
+    ours = trainer(Program(net, spectral_norm=True), start, spec_norm_bound=0.1)
+    ours.run(*batches(net, 50))
+    norm = np.linalg.norm(net.views(ours.parameters())[kernel.name][0], 2)
+    assert 0.05 < norm < 0.1 * 1.05
+
+
+def test_linear_model_has_nothing_to_drop_or_bound():
+    net = network(3, ())
+    plain, both = (trainer(Program(net, dropout=x, spectral_norm=x), dropout_rate=0.5) for x in (False, True))
+    data = batches(net, 3)
+    np.testing.assert_array_equal(plain.run(*data), both.run(*data))
+
+
+@pytest.mark.parametrize("prior_mix", [0.0, 1.0])
+def test_scale_mixture_of_one_component_is_a_normal_prior(prior_mix):
+    net = network(2, (3,))
+    posterior, data = Posterior(net, "mean_field"), batches(net, 3)
+    runs = []
+    for prior, scale in (("scale_mixture", 0.5), ("normal", 0.5 if prior_mix else 0.2)):
+        prior_scale = np.full(net.n_layer_weights, scale, np.float32)
+        program = Program(net, posterior, prior, n_train_samples=5000)
+        knobs = {"prior_mix": prior_mix, "prior_ratio": 0.4, "kl_weight": 1.0, "prior_scale": prior_scale}
+        runs.append(trainer(program, **knobs).run(*data))
+    np.testing.assert_allclose(runs[0], runs[1], rtol=0.05)
+
+
 @pytest.mark.parametrize("spectral_norm", [False, True])
 def test_members_equal_separate_runs(spectral_norm):
     net = network(head=lk.Normal(scale="constant").head(2), architecture="mlp")

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtr
 
+from skuq.likelihoods import Normal
 from skuq.metrics._distributions import check_samples
 from skuq.metrics._validation import (
     average,
@@ -87,7 +88,7 @@ def _normal_components(dist):
     components = dist.components()
     if not isinstance(components, dict):
         return components
-    return (components["loc"], components["scale"]) if dist.likelihood.family == "normal" else None
+    return (components["loc"], components["scale"]) if isinstance(dist.likelihood, Normal) else None
 
 
 def _crps_mixture(y, means, stds):

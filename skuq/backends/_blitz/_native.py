@@ -1,2 +1,271 @@
-def to_native(f): ...
-def from_native(m, f): ...
+"""Fitted models in PyTorch's and BLiTZ's own layers, and back.
+
+A native model takes X in the user's units. A regressor's returns a ``torch.distributions`` object in y's units, of
+batch shape (n_rows, n_outputs); a classifier's returns logits, (n_rows, n_logits): one column for two classes. With
+random features, in ``eval()``, it returns a pair whose second entry is the variance of the Gaussian process, see
+:class:`NativeModel`. It is an ordinary ``nn.Module``: train it further by hand, then read it back.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import distributions, nn
+from torch.nn.utils import parametrize
+
+from ._losses import distribution, link_parameters
+
+ACTIVATIONS = {
+    "identity": nn.Identity,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "logistic": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+}
+
+
+def to_native(fitted):
+    """Build the native model, or a list of them for several members.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    NativeModel or list of NativeModel, in evaluation mode
+        With a variational posterior, one model of BLiTZ layers with BLiTZ's own methods (``sample_elbo``, …): every
+        forward pass draws weights, from torch's global generator, as BLiTZ does; ``freeze_()`` uses the means.
+    """
+    # Layers initialise themselves from the global generator before their weights are overwritten.
+    with torch.random.fork_rng(devices=[]):
+        if fitted.posterior is not None:
+            from ._bayesian import build_bayesian
+
+            return build_bayesian(fitted)
+        models = [_build(fitted, weights) for weights in fitted.weights]
+    return models[0] if len(models) == 1 else models
+
+
+def from_native(model, fitted):
+    """Read weights, posterior and precision of a native model back.
+
+    Parameters
+    ----------
+    model : NativeModel or list of NativeModel
+        As :func:`to_native` returned it for `fitted`, trained further or not.
+    fitted : Fitted
+
+    Returns
+    -------
+    Fitted
+    """
+    if fitted.posterior is not None:
+        from ._bayesian import read_bayesian
+
+        return replace(fitted, posterior_parameters=read_bayesian(model, fitted))
+    models = model if isinstance(model, (list, tuple)) else [model]
+    if len(models) != len(fitted.weights):
+        raise ValueError(f"Got {len(models)} native models, expected {len(fitted.weights)}, as to_native returns them.")
+    precision = fitted.precision
+    if precision is not None:
+        precision = models[0].precision.detach().cpu().numpy().astype(fitted.precision.dtype)
+    weights = np.stack([_read(m) for m in models]).astype(fitted.weights.dtype)
+    return replace(fitted, weights=weights, precision=precision)
+
+
+class NativeModel(nn.Module):
+    """Standardised inputs, hidden layers, output layer, and what the outputs mean.
+
+    With random features and a fitted precision P, ``eval()`` makes the forward pass return ``(outputs, variance)``:
+    the predictive variance s·Φ P⁻¹ Φᵀ of each row, shape (n_rows, n_precisions) for logits, and in y's units squared,
+    (n_rows, n_outputs), for a regressor. In training mode only the outputs. Training by hand changes Φ but not the
+    buffer `precision`: assign a new one, s·I + Σ w Φᵢ Φᵢᵀ with Φ from ``model.hidden(model.standardize(X))``.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    hidden, output : nn.Module
+    constants : ndarray of shape (head.n_constants,)
+        Raw values of the likelihood's learned constants.
+    """
+
+    def __init__(self, fitted, hidden, output, constants):
+        super().__init__()
+        head = fitted.network.head
+        self.standardize = Standardize(fitted.x_shift, fitted.x_scale)
+        self.hidden, self.output = hidden, output
+        classifies = head.family in ("bernoulli", "categorical")
+        self.head = nn.Identity() if classifies else LikelihoodHead(fitted, constants)
+        self.ridge_penalty = fitted.ridge_penalty
+        precision = None if fitted.precision is None else torch.tensor(fitted.precision)
+        self.register_buffer("precision", precision)
+
+    def forward(self, X):
+        """Distribution of y, or logits; shape (n_rows, n_outputs)."""
+        h = self.hidden(self.standardize(X))
+        outputs = self.head(self.output(h))
+        if self.training or self.precision is None:
+            return outputs
+        return outputs, self.variance(h)
+
+    def variance(self, features):
+        """Variance of the Gaussian process for random features of shape (n_rows, M)."""
+        factor = torch.linalg.cholesky(self.precision)
+        whitened = torch.linalg.solve_triangular(factor, features.to(factor.dtype).T, upper=False)
+        variance = self.ridge_penalty * whitened.square().sum(-2).T.to(features.dtype)
+        return variance * self.head.y_scale**2 if isinstance(self.head, LikelihoodHead) else variance
+
+
+class Standardize(nn.Module):
+    """(X − shift) / scale; in double precision, so that a large offset costs no digits."""
+
+    def __init__(self, shift, scale):
+        super().__init__()
+        self.register_buffer("shift", torch.tensor(np.asarray(shift, dtype=np.float64)))
+        self.register_buffer("scale", torch.tensor(np.asarray(scale, dtype=np.float64)))
+
+    def forward(self, X):
+        """Standardise X of shape (n_rows, n_features)."""
+        return ((X - self.shift) / self.scale).to(torch.get_default_dtype())
+
+
+class Residual(nn.Module):
+    """h + branch(h)."""
+
+    def __init__(self, *branch):
+        super().__init__()
+        self.branch = nn.Sequential(*branch)
+
+    def forward(self, h):
+        """Add the branch."""
+        return h + self.branch(h)
+
+
+class RandomFourierFeatures(nn.Module):
+    """Φ(h) = √(2/M) cos(h A + c) with fixed A and c (Rahimi & Recht 2007)."""
+
+    def __init__(self, kernel, bias):
+        super().__init__()
+        self.register_buffer("kernel", torch.tensor(kernel))
+        self.register_buffer("bias", torch.tensor(bias))
+
+    def forward(self, h):
+        """Map h of shape (n_rows, width) to (n_rows, M)."""
+        return (2.0 / len(self.bias)) ** 0.5 * torch.cos(h @ self.kernel + self.bias)
+
+
+class SpectralBound(nn.Module):
+    """Parametrization W · min(1, bound / σ), as SNGP bounds its layers (Liu et al. 2020).
+
+    ``torch.nn.utils.parametrizations.spectral_norm`` always divides by σ, so it cannot leave a smaller norm alone.
+    As there, training mode takes one power iteration for each access; ``eval()`` keeps the last factor, 1 at first.
+    """
+
+    def __init__(self, weight, bound):
+        super().__init__()
+        self.bound = bound
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("left", torch.randn(len(weight), generator=generator))
+        self.register_buffer("factor", torch.ones(()))
+        with torch.no_grad():
+            for _ in range(10):
+                self._iterate(weight)
+
+    def _iterate(self, weight):
+        right = nn.functional.normalize(weight.T @ self.left, dim=0)
+        self.left.copy_(nn.functional.normalize(weight @ right, dim=0))
+        return right
+
+    def forward(self, weight):
+        """Scale the weight back to the bound."""
+        if not self.training:
+            return weight * self.factor
+        with torch.no_grad():
+            right = self._iterate(weight)
+        norm = self.left.clone() @ weight @ right
+        factor = torch.clamp(self.bound / norm, max=1.0)
+        self.factor.copy_(factor.detach())
+        return weight * factor
+
+
+class LikelihoodHead(nn.Module):
+    """Raw outputs to a ``torch.distributions`` object in y's units.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    constants : ndarray of shape (head.n_constants,)
+        Trained along with the network.
+    """
+
+    def __init__(self, fitted, constants):
+        super().__init__()
+        self.layout, self.log_target = fitted.network.head, fitted.log_target
+        self.constants = nn.Parameter(torch.tensor(constants, dtype=torch.float32))
+        for name in ("fixed", "y_shift", "y_scale"):
+            self.register_buffer(name, torch.tensor(np.asarray(getattr(fitted, name), dtype=np.float32)))
+
+    def forward(self, raw):
+        """Return the distribution for raw outputs of shape (n_rows, n_raw)."""
+        p = link_parameters(self.layout, raw, self.constants, self.fixed)
+        if "loc" in p:
+            p |= {"loc": self.y_shift + self.y_scale * p["loc"], "scale": self.y_scale * p["scale"]}
+        if self.log_target:
+            return distributions.LogNormal(p["loc"], p["scale"])
+        return distribution(self.layout.family, p)
+
+
+def stack_layers(fitted, layers):
+    """Hidden layers of the network as a module, around given dense layers (without the output layer)."""
+    network, residual = fitted.network, fitted.network.architecture == "resnet"
+    layers = list(layers)
+    modules = [layers.pop(0)] if residual and network.hidden_layer_sizes else []
+    for layer in layers:
+        block = [layer, ACTIVATIONS[network.activation]()]
+        if fitted.dropout_rate:
+            block.append(nn.Dropout(fitted.dropout_rate))
+        modules += [Residual(*block)] if residual else block
+    if network.n_inducing:
+        modules.append(RandomFourierFeatures(fitted.features["feature_kernel"], fitted.features["feature_bias"]))
+    return nn.Sequential(*modules)
+
+
+def _build(fitted, weights):
+    tensors = {t.name: weights[t.start : t.stop].reshape(t.shape) for t in fitted.network.tensors}
+    layers = []
+    for kernel, *bias in fitted.network.layers:
+        n_in, n_out = kernel.shape
+        layer = nn.Linear(n_in, n_out, bias=bool(bias))
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(tensors[kernel.name].T))
+            if bias:
+                layer.bias.copy_(torch.tensor(tensors[bias[0].name]))
+        if fitted.spec_norm_bound is not None and kernel in fitted.network.hidden_kernels:
+            layer.eval()
+            bound = SpectralBound(layer.weight, fitted.spec_norm_bound).eval()
+            parametrize.register_parametrization(layer, "weight", bound)
+        layers.append(layer)
+    *hidden, output = layers
+    constants = tensors.get("constants", np.empty(0, np.float32))
+    return NativeModel(fitted, stack_layers(fitted, hidden), output, constants).eval()
+
+
+@torch.no_grad()
+def _read(model):
+    """Flat weights of a native model in the order of ``Network.tensors``."""
+    training = model.training
+    # In training mode reading a bounded weight would take a power iteration.
+    model.eval()
+    parts = []
+    for layer in (module for module in model.modules() if isinstance(module, nn.Linear)):
+        parts.append(layer.weight.T)
+        if layer.bias is not None:
+            parts.append(layer.bias)
+    if isinstance(model.head, LikelihoodHead):
+        parts.append(model.head.constants)
+    model.train(training)
+    return np.concatenate([part.detach().cpu().numpy().ravel() for part in parts])

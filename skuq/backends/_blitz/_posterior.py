@@ -5,13 +5,9 @@ scale values: σ of every weight ("mean_field"), or the entries of each layer's 
 ("full_covariance"), of which the diagonal ones are positive.
 """
 
-import math
-
 import numpy as np
 import torch
 from torch.nn import functional as F
-
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class MeanField:
@@ -57,13 +53,13 @@ class MeanField:
         self._weighted_precision = self._kl_weight / scale**2
         self._value_precision = self._weighted_precision[self._row]
         if self._mixture:
-            ratio, mix = float(knobs.prior_ratio), float(knobs.prior_mix)
-            self._second_scale = ratio * scale
+            ratio, mix = float(knobs.prior_ratio), max(float(knobs.prior_mix), 1e-30)
             with np.errstate(divide="ignore"):
-                self._log_mix = float(np.log(mix)), float(np.log1p(-mix))
-            # Responsibility of the second component: σ(log odds + ½ w² (1/s₁² − 1/s₂²)).
-            self._log_odds = scale.new_tensor(self._log_mix[1] - self._log_mix[0] - math.log(ratio))
-            self._half_excess = 0.5 * (scale**-2 - self._second_scale**-2)
+                log_odds = np.log1p(-mix) - np.log(mix) - np.log(ratio)
+            # Second component over first: exp(log odds + ½ w² (1/s₁² − 1/s₂²)).
+            self._log_odds = scale.new_tensor(log_odds)
+            self._half_excess = 0.5 * scale**-2 * (1 - ratio**-2)
+            self._log_mix = float(np.log(mix))
             per_sample = self._kl_weight / self.n_samples
             self._precision = per_sample * scale**-2
             self._precision_step = -2.0 * per_sample * self._half_excess
@@ -114,22 +110,23 @@ class MeanField:
         Tensor of shape (...), nats
         """
         means, spreads, _ = self._posterior.split(parameters)
-        diagonal = F.softplus(spreads[..., self._diagonal])
-        log_determinant = diagonal.log().sum(-1)
-        if self._mixture:
-            w = weights[..., : self.n_layer_weights]
-            log_q = -(0.5 * noise**2 + _HALF_LOG_2PI).sum(-1) - log_determinant.unsqueeze(-1)
-            first, second = (
-                log_mix - 0.5 * (w / scale) ** 2 - scale.log() - _HALF_LOG_2PI
-                for log_mix, scale in zip(self._log_mix, (self._prior_scale, self._second_scale), strict=True)
-            )
-            return (log_q - torch.logaddexp(first, second).sum(-1)).mean(-1)
-        values = spreads.clone()
-        values[..., self._diagonal] = diagonal
-        squares = (means / self._prior_scale).square().sum(-1) + (values / self._prior_scale[self._row]).square().sum(
-            -1
-        )
-        return self._prior_scale.log().sum() - log_determinant + 0.5 * (squares - self.n_layer_weights)
+        precision = self._prior_scale**-2
+        log_scale = self._prior_scale.log().sum()
+        values = self._values_of(spreads)
+        log_determinant = values[..., self._diagonal].log().sum(-1)
+        if not self._mixture:
+            squares = means.square() @ precision + values.square() @ precision[self._row]
+            return log_scale - log_determinant + 0.5 * (squares - self.n_layer_weights)
+        # log p = log N(w; 0, s₁) + log π + log(1 + ratio of the components), and (w − μ)/σ is the noise.
+        squares = weights[..., : self.n_layer_weights].square()
+        ratios = F.softplus(torch.addcmul(self._log_odds, squares, self._half_excess)).sum(-1)
+        log_p = ratios - 0.5 * (squares @ precision) + self.n_layer_weights * self._log_mix - log_scale
+        log_q = -0.5 * noise.square().sum(-1) - log_determinant.unsqueeze(-1)
+        return (log_q - log_p).mean(-1)
+
+    def _values_of(self, spreads):
+        """Scale values of the spreads, any leading axes."""
+        return F.softplus(spreads)
 
     def _set_values(self):
         torch._C._nn.softplus(self._spreads, out=self._values)
@@ -178,9 +175,13 @@ class FullCovariance(MeanField):
             self._blocks.append((slice(start, stop), factor.mT, gradient))
             n_dense += size * size
 
+    def _values_of(self, spreads):
+        values = spreads.clone()
+        values[..., self._diagonal] = F.softplus(spreads[..., self._diagonal])
+        return values
+
     def _set_values(self):
-        self._values.copy_(self._spreads)
-        self._values[:, self._diagonal] = F.softplus(self._spreads[:, self._diagonal])
+        self._values.copy_(self._values_of(self._spreads))
 
     def _apply(self, noise):
         self._factors[:, self._dense] = self._values

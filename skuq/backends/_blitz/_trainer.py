@@ -135,13 +135,13 @@ class Trainer:
             "weights": self._sampler and self._sampler.weights,
             "noise": noise,
         }
-        for name, slots in self._history.items():
+        for name, slots in self._slots.items():
             slots[slot].copy_(present[name])
 
     def _losses(self, y, weight):
         """Losses of the recorded steps, shape (n_steps, n_members)."""
         n_steps, network, knobs = len(y), self._program.network, self._knobs
-        recorded = {name: torch.stack(slots[:n_steps]) for name, slots in self._history.items()}
+        recorded = {name: steps[:n_steps] for name, steps in self._history.items()}
         parameters = recorded.get("parameters", self._parameters)
         constants = parameters[..., parameters.shape[-1] - network.head.n_constants :].unsqueeze(-2)
         nll = negative_log_likelihood(network.head, recorded["raw"], constants, self._fixed, y, knobs.beta)
@@ -195,7 +195,8 @@ class Trainer:
             if program.prior == "scale_mixture":
                 kept |= {"weights": sampler.weights, "noise": noise}
         n_slots = steps_ahead(HISTORY_FLOATS, sum(tensor.numel() for tensor in kept.values()))
-        self._history = {name: tensor.new_empty(n_slots, *tensor.shape).unbind(0) for name, tensor in kept.items()}
+        self._history = {name: tensor.new_empty(n_slots, *tensor.shape) for name, tensor in kept.items()}
+        self._slots = {name: steps.unbind(0) for name, steps in self._history.items()}
         # A multiply and an add, forward and for two products backward; random features have no gradient of their own.
         per_row = 3 * network.n_layer_weights + 2 * network.n_inducing * network.hidden_width
         self._flops = 2 * n_draws * n_rows * per_row
@@ -254,7 +255,7 @@ class RandomBlocks:
 
 
 def steps_ahead(budget, size):
-    """Number of steps of `size` numbers that a budget holds."""
+    """Return how many steps of `size` numbers a budget holds."""
     return min(max(budget // max(size, 1), 1), MAX_STEPS_AHEAD)
 
 

@@ -35,9 +35,10 @@ def bound_spectral_norms(network, theta, vectors, bound):
     for tensor, right in zip(kernels, vectors, strict=True):
         kernel = w[tensor.name]
         left, _ = _unit(tf.linalg.matvec(kernel, right))
-        right, norm = _unit(tf.linalg.matvec(kernel, left, transpose_a=True))
+        ahead, norm = _unit(tf.linalg.matvec(kernel, left, transpose_a=True))
         w[tensor.name] = kernel * tf.minimum(1.0, bound / norm)[..., None]
-        carried.append(right)
+        # A kernel that is zero for a while would lose its vector, and with it the bound, for good.
+        carried.append(tf.where(norm > 2 * TINY, ahead, right))
     blocks = [tf.reshape(w[t.name], (theta.shape[0], -1)) for t in network.tensors]
     return tf.concat(blocks, axis=-1), tf.concat(carried, axis=-1)
 
@@ -50,8 +51,9 @@ def singular_vectors(program, parameters, seed):
         kernel = parameters[:, tensor.start : tensor.stop].reshape(-1, *tensor.shape)
         right = rng.standard_normal((len(parameters), tensor.shape[1], 1), np.float32)
         for _ in range(10):
-            right = kernel.transpose(0, 2, 1) @ (kernel @ right)
-            right /= np.linalg.norm(right, axis=1, keepdims=True) + TINY
+            ahead = kernel.transpose(0, 2, 1) @ (kernel @ right)
+            norm = np.linalg.norm(ahead, axis=1, keepdims=True)
+            right = np.where(norm > TINY, ahead / (norm + TINY), right)
         vectors.append(right[..., 0])
     return np.concatenate(vectors, axis=-1)
 

@@ -48,8 +48,9 @@ class Trainer:
         self._seed = np.random.SeedSequence(seed).generate_state(2)
         self._compiled = None
         numbers = [getattr(knobs, name) for name in SCALARS]
+        prior_scale = knobs.prior_scale if program.posterior else []
         with tf.device(self._device):
-            self._knobs = tf.constant(np.concatenate([numbers, knobs.fixed, knobs.prior_scale]), tf.float32)
+            self._knobs = tf.constant(np.concatenate([numbers, knobs.fixed, prior_scale]), tf.float32)
             self._features = [tf.constant(features[name], tf.float32) for name in sorted(features)]
         self.load(parameters)
 
@@ -60,7 +61,7 @@ class Trainer:
         with tf.device(self._device):
             zeros = tf.zeros(parameters.shape)
             self._state = [tf.constant(parameters), zeros, zeros, tf.constant(vectors)]
-        self._n_updates = np.int32(0)  # Adam's t since the last load
+        self._n_updates = 0  # Adam's t since the last load
         self._n_steps = getattr(self, "_n_steps", 0)  # of the random streams, which never repeat
 
     def parameters(self):
@@ -132,7 +133,7 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
                 loss = _batch_loss(program, theta, X[i], y[i], weight[i], knobs, features, streams)
             moments = tape.gradient(loss, theta), first, second, n_updates + i + 1
             theta, first, second = adam(program, theta, *moments, learning_rate[i], knobs)
-            if program.spectral_norm:
+            if n_vectors:
                 theta, vectors = bound_spectral_norms(network, theta, vectors, knobs["spec_norm_bound"])
             return i + 1, theta, first, second, vectors, losses.write(i, loss)
 

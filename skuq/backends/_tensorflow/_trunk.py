@@ -26,7 +26,7 @@ def raw_outputs(program, weights, X, dropout_rate, features, stream):
     h = X
     if residual and sizes:
         h = _affine(h, w["kernel_in"], w["bias_in"])
-    if program.dropout:
+    if program.dropout and sizes:
         keep = 1 - dropout_rate
         # Threefry: the counter generator that is cheap without a wide multiplier (a third of Philox's time here).
         uniform = tf.random.stateless_uniform((*X.shape[:2], network.n_units), stream, alg="threefry")

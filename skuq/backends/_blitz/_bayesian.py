@@ -1,0 +1,164 @@
+"""Variational posteriors in BLiTZ's layers; imports BLiTZ, so import this module only to build or read such a model."""
+
+import numpy as np
+import torch
+from blitz.modules import BayesianLinear
+from blitz.modules.base_bayesian_module import BayesianModule
+from blitz.modules.weight_sampler import PriorWeightDistribution
+from blitz.utils import variational_estimator
+from torch import distributions, nn
+from torch.nn import functional as F
+
+from ._native import LikelihoodHead, NativeModel, stack_layers
+
+
+@variational_estimator
+class BayesianModel(NativeModel):
+    """A :class:`NativeModel` of Bayesian layers with BLiTZ's methods, such as ``sample_elbo`` and ``freeze_``.
+
+    One forward pass uses one set of weights for all rows. BLiTZ's complexity cost is that of one weight sample, and
+    the density of its prior has a floor of 1e-6.
+    """
+
+
+class FullCovarianceLinear(BayesianModule):
+    """A dense layer whose kernel and bias are jointly normal, which BLiTZ does not have; with its interface.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+    bias : bool
+    prior : torch.distributions.Distribution
+        Prior of the flat weights, batch shape (n_weights,): the kernel, (n_in, n_out) row by row, then the bias.
+
+    Attributes
+    ----------
+    mean : nn.Parameter of shape (n_weights,)
+    spread : nn.Parameter of shape (n_weights (n_weights + 1) / 2,)
+        Lower triangle of the scale matrix, row by row, its diagonal before the softplus.
+    log_prior, log_variational_posterior : Tensor
+        Of the weights of the last forward pass.
+    """
+
+    def __init__(self, n_in, n_out, bias, prior):
+        super().__init__()
+        self.n_in, self.n_out, self.bias, self.prior = n_in, n_out, bias, prior
+        size = (n_in + bias) * n_out
+        self.mean = nn.Parameter(torch.zeros(size))
+        self.spread = nn.Parameter(torch.zeros(size * (size + 1) // 2))
+        self.freeze = False
+        self.log_prior = self.log_variational_posterior = 0
+
+    @property
+    def scale_tril(self):
+        """Lower-triangular scale matrix, shape (n_weights, n_weights)."""
+        size = len(self.mean)
+        rows, columns = torch.tril_indices(size, size, device=self.mean.device)
+        values = torch.where(rows == columns, F.softplus(self.spread), self.spread)
+        return self.spread.new_zeros(size, size).index_put((rows, columns), values)
+
+    def forward(self, x):
+        """Apply one draw of the weights, or their means if frozen."""
+        if self.freeze:
+            return self._affine(x, self.mean)
+        posterior = distributions.MultivariateNormal(self.mean, scale_tril=self.scale_tril)
+        weights = posterior.rsample()
+        self.log_variational_posterior = posterior.log_prob(weights)
+        self.log_prior = self.prior.log_prob(weights).sum()
+        return self._affine(x, weights)
+
+    def _affine(self, x, weights):
+        kernel = weights[: self.n_in * self.n_out].view(self.n_in, self.n_out)
+        return x @ kernel + weights[self.n_in * self.n_out :] if self.bias else x @ kernel
+
+
+def build_bayesian(fitted):
+    """Build the :class:`BayesianModel` of a fitted variational posterior.
+
+    ``BayesianLinear`` has one prior for kernel and bias, of one scale. Where `prior_scale` differs between a layer's
+    kernel and bias, or from weight to weight, its ``weight_prior_dist`` and ``bias_prior_dist`` are BLiTZ's own prior
+    class with those scales, and the layer's ``prior_sigma_1`` tells only the first of them.
+    """
+    parameters = torch.tensor(fitted.posterior_parameters, dtype=torch.float32)
+    means, spreads, constants = fitted.posterior.split(parameters)
+    build = _mean_field if fitted.posterior.kind == "mean_field" else _full_covariance
+    *hidden, output = build(fitted, means, spreads)
+    return BayesianModel(fitted, stack_layers(fitted, hidden), output, constants.numpy()).eval()
+
+
+@torch.no_grad()
+def read_bayesian(model, fitted):
+    """Flat parameters of the posterior, ndarray of shape (posterior.n_parameters,)."""
+    means, spreads = [], []
+    for layer in model.modules():
+        if isinstance(layer, BayesianLinear):
+            # The sampler's parameters are those that are trained.
+            samplers = [layer.weight_sampler, layer.bias_sampler][: 1 + layer.bias]
+            means += [sampler.mu.transpose(0, -1) for sampler in samplers]
+            spreads += [sampler.rho.transpose(0, -1) for sampler in samplers]
+        elif isinstance(layer, FullCovarianceLinear):
+            means.append(layer.mean)
+            spreads.append(layer.spread)
+    constants = [model.head.constants] if isinstance(model.head, LikelihoodHead) else []
+    flat = np.concatenate([part.cpu().numpy().ravel() for part in (*means, *spreads, *constants)])
+    return flat.astype(fitted.posterior_parameters.dtype)
+
+
+def _mean_field(fitted, means, spreads):
+    for tensors in fitted.network.layers:
+        scales = [_prior_scale(fitted, tensor) for tensor in tensors]
+        n_in, n_out = tensors[0].shape
+        layer = BayesianLinear(n_in, n_out, bias=len(tensors) == 2, **_prior_arguments(fitted, scales[0]))
+        with torch.no_grad():
+            for name, tensor in zip(("weight", "bias"), tensors, strict=False):
+                for source, parameter in ((means, f"{name}_mu"), (spreads, f"{name}_rho")):
+                    getattr(layer, parameter).copy_(
+                        source[tensor.start : tensor.stop].view(tensor.shape).transpose(0, -1)
+                    )
+        if len(tensors) == 2:
+            prior = _prior_arguments(fitted, scales[1])
+            layer.bias_prior_dist = PriorWeightDistribution(
+                prior["prior_pi"], prior["prior_sigma_1"], prior["prior_sigma_2"]
+            )
+        yield layer
+
+
+def _prior_scale(fitted, tensor):
+    """Prior standard deviation of one tensor: a number where it is the same for all its weights."""
+    scales = np.broadcast_to(fitted.prior_scale, fitted.network.n_layer_weights)[tensor.start : tensor.stop]
+    if np.ptp(scales) == 0:
+        return float(scales[0])
+    return torch.tensor(scales.reshape(tensor.shape).T, dtype=torch.float32)
+
+
+def _prior_arguments(fitted, scale):
+    mixture = fitted.prior == "scale_mixture"
+    return {
+        "prior_sigma_1": scale,
+        "prior_sigma_2": scale * fitted.prior_ratio if mixture else scale,
+        "prior_pi": fitted.prior_mix if mixture else 1,
+    }
+
+
+def _full_covariance(fitted, means, spreads):
+    prior_scale = torch.tensor(np.broadcast_to(fitted.prior_scale, len(means)), dtype=torch.float32)
+    used = 0
+    for tensors, (start, stop) in zip(fitted.network.layers, fitted.posterior.blocks, strict=True):
+        layer = FullCovarianceLinear(
+            *tensors[0].shape, len(tensors) == 2, _prior_distribution(fitted, prior_scale[start:stop])
+        )
+        with torch.no_grad():
+            layer.mean.copy_(means[start:stop])
+            layer.spread.copy_(spreads[used : used + layer.spread.numel()])
+        used += layer.spread.numel()
+        yield layer
+
+
+def _prior_distribution(fitted, scale):
+    if fitted.prior != "scale_mixture":
+        return distributions.Normal(torch.zeros_like(scale), scale)
+    mix = torch.tensor([fitted.prior_mix, 1 - fitted.prior_mix]).expand(len(scale), 2)
+    scales = torch.stack([scale, fitted.prior_ratio * scale], -1)
+    return distributions.MixtureSameFamily(
+        distributions.Categorical(mix), distributions.Normal(torch.zeros_like(scales), scales)
+    )

@@ -1,0 +1,195 @@
+"""What must not change an answer: the order and number of rows, units, the order of training rows, repetition."""
+
+import numpy as np
+import pytest
+from _table import (
+    assert_same,
+    case,
+    each_classifier,
+    each_estimator,
+    each_regressor,
+    fitted,
+    make,
+    outputs,
+    problem,
+    regression,
+    settings,
+)
+from sklearn.utils.class_weight import compute_class_weight
+
+import skuq
+from skuq import _draws, backends
+from skuq.likelihoods import Normal
+
+# Whole-batch training: the order of the rows decides nothing but the rounding of sums.
+WHOLE_BATCH = {"batch_size": 200, "early_stopping": False}
+
+
+def without_samples(said):
+    """Outputs that are functions of a row alone."""
+    return {key: value for key, value in said.items() if key != "sample"}
+
+
+# Prediction
+
+
+@each_estimator
+def test_rows_do_not_depend_on_their_company(name, backend):
+    X, _ = problem(name)
+    X = np.vstack([X, 2 * X, 3 * X])  # 288 rows: more than one block
+    model = fitted(name, backend)
+    said = without_samples(outputs(model, X))
+    order = np.random.default_rng(0).permutation(len(X))
+    for rows in (order, order[:1], order[:100], np.repeat(order, 2)):
+        assert_same(outputs(model, X[rows]), {key: value[rows] for key, value in said.items()}, rtol=1e-6, atol=1e-9)
+
+
+@each_estimator
+def test_prediction_is_repeatable(name, backend):
+    X, _ = problem(name)
+    model = fitted(name, backend)
+    assert_same(outputs(model, X), outputs(model, X))
+    np.testing.assert_array_equal(model.sample_y(X, 2, random_state=7), model.sample_y(X, 2, random_state=7))
+    assert (model.sample_y(3 * X, 2, random_state=7) != model.sample_y(3 * X, 2, random_state=8)).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "backend"),
+    [
+        case(backend, name, changes, id=f"{name}-{label}")
+        for backend in backends.BACKENDS
+        for name in ("MCDropoutRegressor", "BNNRegressor", "DeepEnsembleRegressor", "MCDropoutClassifier")
+        for label, changes in (
+            ("default", {}),
+            *([("constant_noise", {"likelihood": Normal(scale="constant")})] if name.endswith("Regressor") else []),
+        )
+    ],
+)
+def test_stretches_of_draws_change_nothing(name, changes, backend, monkeypatch):
+    X, y = problem(name)
+    model = make(name, backend, **changes).fit(X, y)
+    said = outputs(model, X)
+    # One draw at a time, never kept.
+    monkeypatch.setattr(_draws, "BLOCK_NUMBERS", 1)
+    monkeypatch.setattr(_draws, "KEPT_WEIGHTS", 0)
+    assert_same(outputs(model, X), said, rtol=1e-6, atol=1e-9)
+
+
+# Training: what is the same data gives the same model
+
+
+@each_estimator
+def test_order_of_training_rows_does_not_matter(name, backend):
+    X, y = problem(name)
+    order = np.random.default_rng(0).permutation(len(y))
+    assert_same(outputs(make(name, backend).fit(X[order], y[order]), X), outputs(fitted(name, backend), X))
+
+
+@each_estimator
+def test_integer_weights_are_repetitions(name, backend):
+    X, y = problem(name)
+    weight = np.arange(len(y)) % 3
+    weighted = make(name, backend).fit(X, y, sample_weight=weight)
+    repeated = make(name, backend).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
+    assert_same(outputs(weighted, X), outputs(repeated, X))
+
+
+@each_estimator
+def test_weights_matter(name, backend):
+    X, y = problem(name)
+    weight = np.where(X[:, 0] > 0, 10.0, 0.1)
+    said = outputs(make(name, backend).fit(X, y, sample_weight=weight), X)
+    assert np.abs(said["total"] - outputs(fitted(name, backend), X)["total"]).max() > 1e-3
+
+
+@each_classifier
+def test_class_weights_are_weights_of_rows(name, backend):
+    X, y = problem(name)
+    fixed = {"standardize": False}  # which goes by the weights of rows alone
+    by_class = make(name, backend, class_weight={"yes": 3.0}, **fixed).fit(X, y)
+    by_row = make(name, backend, **fixed).fit(X, y, sample_weight=np.where(y == "yes", 3.0, 1.0))
+    assert_same(outputs(by_class, X), outputs(by_row, X))
+    plain = make(name, backend, **fixed).fit(X, y)
+    yes = list(plain.classes_).index("yes")
+    assert by_class.predict_proba(X)[:, yes].mean() > plain.predict_proba(X)[:, yes].mean() + 0.02
+
+
+@each_classifier
+def test_balanced_weights_are_scikit_learns(name, backend):
+    X, y = problem(name)
+    keep = (y != "yes") | (np.arange(len(y)) % 3 == 0)
+    X, y = X[keep], y[keep]
+    weight = dict(zip(np.unique(y), compute_class_weight("balanced", classes=np.unique(y), y=y), strict=True))
+    balanced = make(name, backend, class_weight="balanced").fit(X, y)
+    assert_same(outputs(balanced, X), outputs(make(name, backend, class_weight=weight).fit(X, y), X), rtol=1e-6)
+
+
+# Units
+
+
+@each_regressor
+def test_answers_follow_the_units_of_y(name, backend):
+    X, y = regression()
+    plain = outputs(make(name, backend, **WHOLE_BATCH, **no_dropout(name)).fit(X, y), X)
+    scaled = outputs(make(name, backend, **WHOLE_BATCH, **no_dropout(name)).fit(X, 1000 * y + 5e4), X)
+    for key, value in plain.items():
+        if key in ("total", "aleatoric", "epistemic"):
+            np.testing.assert_allclose(scaled[key], 1e6 * value, rtol=1e-2, atol=1e2, err_msg=key)
+        else:
+            shift = 0 if key == "std" else 5e4
+            np.testing.assert_allclose(scaled[key], 1000 * value + shift, rtol=0, atol=3e-3 * 1000 * y.std(), err_msg=key)
+
+
+@each_estimator
+def test_units_of_x_do_not_matter(name, backend):
+    X, y = problem(name)
+    scale, shift = np.array([1e3, 1e-3, 7.0]), np.array([5e4, 0.0, -3.0])
+    changes = {**WHOLE_BATCH, **no_dropout(name)}
+    plain = outputs(make(name, backend, **changes).fit(X, y), X)
+    scaled = outputs(make(name, backend, **changes).fit(scale * X + shift, y), scale * X + shift)
+    for key in ("predict", "std", "proba", "interval", "quantiles"):
+        if key in plain and not (key == "predict" and "proba" in plain):
+            np.testing.assert_allclose(scaled[key], plain[key], rtol=0, atol=3e-3 * np.ptp(plain[key]), err_msg=key)
+
+
+def no_dropout(name):
+    """Masks of training fall on positions in a batch, not on rows, so they would differ."""
+    return {"dropout_rate": 0.0} if name.startswith("MCDropout") else {}
+
+
+# Seeds
+
+
+@each_estimator
+def test_the_seed_decides(name, backend):
+    X, y = problem(name)
+    expected = outputs(fitted(name, backend), X)
+    assert_same(outputs(make(name, backend).fit(X, y), X), expected)
+    others = [make(name, backend, random_state=seed).fit(X, y) for seed in (1, None, None)]
+    totals = [expected["total"], *(outputs(other, X)["total"] for other in others)]
+    for i, one in enumerate(totals):
+        for other in totals[:i]:
+            assert np.abs(one - other).max() > 1e-6
+
+
+@each_estimator
+def test_a_random_state_instance_is_used_up(name, backend):
+    X, y = problem(name)
+    generator, twin = np.random.RandomState(3), np.random.RandomState(3)
+    first = outputs(make(name, backend, random_state=generator).fit(X, y), X)
+    second = outputs(make(name, backend, random_state=generator).fit(X, y), X)
+    assert_same(outputs(make(name, backend, random_state=twin).fit(X, y), X), first)
+    assert np.abs(first["total"] - second["total"]).max() > 1e-6
+
+
+# Parameters
+
+
+@each_estimator
+def test_constructor_only_stores(name, backend):
+    given = {**settings(name), "backend": backend}
+    model = getattr(skuq, name)(**given)
+    assert vars(model) == model.get_params(deep=False)
+    assert given.items() <= vars(model).items()
+    with pytest.raises(TypeError, match="positional"):
+        getattr(skuq, name)((8,))

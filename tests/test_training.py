@@ -1,0 +1,200 @@
+"""How long training goes on, where it starts and stops, and what it reports."""
+
+import numpy as np
+import pytest
+from _table import (
+    assert_same,
+    classification,
+    each_backend,
+    each_classifier,
+    each_estimator,
+    each_regressor,
+    fitted,
+    make,
+    outputs,
+    problem,
+    regression,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+
+from skuq._members import plan_members
+from skuq._training import Batches, Rows, Schedule, bucket
+from skuq.likelihoods import Normal
+
+EVERYTHING = {"early_stopping": False}
+
+
+@each_estimator
+def test_reports_of_a_fit(name, backend):
+    model = fitted(name, backend)
+    assert 1 <= model.n_iter_ <= model.max_iter
+    assert len(model.loss_curve_) == model.n_iter_
+    assert model.loss_ == model.loss_curve_[-1] < model.loss_curve_[0]
+    assert model.backend_ == backend
+    assert model.n_features_in_ == 3
+    assert model.n_nonzero_weights_ > 0
+    assert model.selected_features_.tolist() == [True] * 3
+
+
+@each_regressor
+def test_loss_is_the_negative_log_likelihood(name, backend):
+    # In nats a row, of standardised targets, before the last update, which a one-cycle rate makes tiny.
+    X, y = regression()
+    if name != "ProbabilisticRegressor":
+        pytest.skip("only the one network's loss is its predictive likelihood")
+    model = make(name, backend, likelihood=Normal(beta=0.0), alpha=0, batch_size=200, **EVERYTHING).fit(X, y)
+    expected = -model.predict_dist(X).logpdf(y).mean() - np.log(y.std())
+    assert model.loss_ == pytest.approx(expected, abs=1e-3)
+
+
+@each_classifier
+def test_loss_is_the_cross_entropy(name, backend):
+    X, y = classification(3)
+    if name != "ProbabilisticClassifier":
+        pytest.skip("only the one network's loss is its predictive likelihood")
+    model = make(name, backend, alpha=0, batch_size=200, **EVERYTHING).fit(X, y)
+    assert model.loss_ == pytest.approx(log_loss(y, model.predict_proba(X)), abs=1e-3)
+
+
+# Early stopping
+
+
+@each_estimator
+@pytest.mark.parametrize("early_stopping", [False, True, "cross_fit"])
+def test_held_out_scores_exist_only_with_early_stopping(name, backend, early_stopping):
+    X, y = problem(name)
+    model = fitted(name, backend, early_stopping=early_stopping)
+    if early_stopping is False:
+        assert model.validation_loss_curve_ is None
+        assert model.n_iter_ == model.max_iter
+    else:
+        assert len(model.validation_loss_curve_) >= 1
+        assert min(model.validation_loss_curve_) < model.validation_loss_curve_[0]
+    assert model.score(X, y) > 0.35
+
+
+@each_backend
+def test_early_stopping_keeps_what_generalises(backend):
+    # Few rows, much noise, long training: the last weights have learned the noise by heart.
+    rng = np.random.default_rng(0)
+    X, X_new = rng.normal(size=(2, 96, 3))
+    y, y_new = X[:, 0] + rng.normal(size=96), X_new[:, 0] + rng.normal(size=96)
+    scores = {}
+    for early_stopping in (False, True, "cross_fit"):
+        model = make(
+            "ProbabilisticRegressor", backend, early_stopping=early_stopping, hidden_layer_sizes=(64,), max_iter=400
+        ).fit(X, y)
+        scores[early_stopping] = model.predict_dist(X_new).logpdf(y_new).mean()
+        assert (model.n_iter_ == 400) == (early_stopping is False)
+    assert scores[True] > scores[False] + 0.1
+    assert scores["cross_fit"] > scores[False] + 0.1
+
+
+@each_backend
+def test_patience_ends_training(backend):
+    X, y = regression()
+    stopped = make("ProbabilisticRegressor", backend, early_stopping=True, max_iter=300, n_iter_no_change=9, tol=0.05)
+    assert 10 <= stopped.fit(X, y).n_iter_ < 150
+    impatient = make("ProbabilisticRegressor", backend, learning_rate="constant", tol=10.0, n_iter_no_change=7, **EVERYTHING)
+    assert impatient.fit(X, y).n_iter_ <= 20
+    with pytest.warns(ConvergenceWarning, match=r"max_iter=15 epochs.*Raise max_iter"):
+        impatient.set_params(max_iter=15, tol=0.0, n_iter_no_change=15).fit(X, y)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True, "cross_fit"])
+@pytest.mark.parametrize("siblings", [False, True])
+def test_every_row_trains_or_is_held_out(early_stopping, siblings):
+    rows = Rows(np.zeros((50, 1)), np.zeros((50, 1)), np.ones(50))
+    members = plan_members(4, early_stopping, 0.1, rows, None, np.random.default_rng(0), siblings)
+    assert len(members.kept) == 4
+    for training, held_out in zip(members.training_rows, members.held_out_rows, strict=True):
+        np.testing.assert_array_equal(np.sort(np.concatenate([training, held_out])), np.arange(50))
+    held = [len(members.held_out_rows[m]) for m in members.kept]
+    if early_stopping == "cross_fit" and siblings:
+        assert held == [0] * 4
+        assert members.count == 4 + 5
+    else:
+        assert held == [5 if early_stopping else 0] * 4
+    if early_stopping:
+        folds = np.concatenate([own for own in members.held_out_rows if len(own)])
+        assert len(np.unique(folds)) == len(folds)
+
+
+def test_an_epoch_shows_each_member_each_of_its_rows_once():
+    rows = Rows(np.arange(50.0)[:, None], np.zeros((50, 1)), np.linspace(0.5, 2, 50))
+    own = [np.arange(50), np.arange(0, 50, 3)]
+    schedule = Schedule(1, 16, 0.1, "constant", True, 0, 1)
+    batches = Batches(rows, own, schedule, [np.random.default_rng(seed) for seed in (0, 1)])
+    X, _, weight = batches.take(batches.n_steps)
+    for m, index in enumerate(own):
+        np.testing.assert_array_equal(np.sort(X[:, m][weight[:, m] > 0, 0]), index)
+    again = batches.take(3 * batches.n_steps)
+    assert (again[0][: batches.n_steps] != X).any()
+    assert bucket(1) == 16
+    assert bucket(65) == 128
+
+
+def test_one_cycle_rises_to_its_peak_and_falls_to_zero():
+    schedule = Schedule(10, 32, 0.01, "one_cycle", True, 0, 1)
+    rates = schedule.rates(0, 200, 200)
+    assert rates.argmax() in (18, 19, 20)
+    assert rates.max() == pytest.approx(0.01)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    np.testing.assert_array_equal(np.concatenate([schedule.rates(0, 70, 200), schedule.rates(70, 130, 200)]), rates)
+    np.testing.assert_array_equal(Schedule(10, 32, 0.01, "constant", True, 0, 1).rates(5, 3, 200), np.float32(0.01))
+
+
+# Warm start
+
+
+@each_estimator
+@pytest.mark.parametrize("seed", [0, None], ids=["seeded", "unseeded"])
+def test_warm_start_goes_on_where_the_fit_before_ended(name, backend, seed):
+    X, y = problem(name)
+    model = make(name, backend, warm_start=True, random_state=seed, **EVERYTHING).fit(X, y)
+    first = model.loss_curve_
+    second = model.fit(X, y).loss_curve_
+    assert abs(second[0] - first[-1]) < 0.25 * (first[0] - first[-1])
+    again = model.set_params(warm_start=False).fit(X, y).loss_curve_
+    assert abs(again[0] - first[0]) < abs(again[0] - first[-1])
+
+
+@each_backend
+def test_warm_start_may_change_the_data_not_its_form(backend):
+    X, y = regression()
+    model = make("ProbabilisticRegressor", backend, warm_start=True).fit(X[:50], y[:50])
+    assert model.fit(X[50:], y[50:]).predict(X).shape == y.shape
+    said = outputs(model, X)
+    with pytest.raises(ValueError, match=r"(?s)warm_start.*3.*4|warm_start.*4.*3"):
+        model.fit(np.hstack([X, X[:, :1]]), y)
+    with pytest.raises(ValueError, match=r"(?s)warm_start.*output"):
+        model.fit(X, np.stack([y, y], axis=1))
+    assert_same(outputs(model, X), said)
+    X, y = classification(3)
+    model = make("ProbabilisticClassifier", backend, warm_start=True).fit(X, y)
+    said = outputs(model, X)
+    with pytest.raises(ValueError, match=r"(?s)warm_start.*classes"):
+        model.fit(X, np.where(y == "yes", "other", y))
+    assert_same(outputs(model, X), said)
+
+
+@each_backend
+def test_warm_start_with_another_network_starts_anew(backend):
+    X, y = regression()
+    model = make("ProbabilisticRegressor", backend, warm_start=True, hidden_layer_sizes=(4,)).fit(X, y)
+    grown = model.set_params(hidden_layer_sizes=(8,)).fit(X, y)
+    np.testing.assert_allclose(grown.predict(X), fitted("ProbabilisticRegressor", backend).predict(X), rtol=1e-6)
+
+
+# Progress
+
+
+@each_backend
+def test_verbose_shows_progress_and_changes_nothing(backend, capfd):
+    X, y = regression()
+    model = make("ProbabilisticRegressor", backend, verbose=True).fit(X, y)
+    assert "ProbabilisticRegressor" in capfd.readouterr().err
+    assert_same(outputs(model, X), outputs(fitted("ProbabilisticRegressor", backend), X))
+    make("ProbabilisticRegressor", backend).fit(X, y)
+    assert capfd.readouterr() == ("", "")
