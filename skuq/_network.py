@@ -128,8 +128,11 @@ class Network:
 
     @cached_property
     def hidden_kernels(self) -> tuple[Tensor, ...]:
-        """Kernels of the hidden layers and of the input projection: those that a spectral norm bounds."""
-        return tuple(t for t in self.tensors if t.is_kernel and t.name != "kernel_out")
+        """Kernels of the hidden layers: those that a spectral norm bounds.
+
+        The linear projection of a resnet is not among them: a bound there would only shrink the data.
+        """
+        return tuple(t for t in self.tensors if t.is_kernel and t.name not in ("kernel_in", "kernel_out"))
 
     @cached_property
     def layers(self) -> tuple[tuple[Tensor, ...], ...]:
@@ -144,10 +147,14 @@ class Network:
 
     @cached_property
     def kernel_mask(self) -> np.ndarray:
-        """1 where a weight belongs to a kernel, else 0; float32 of shape (n_weights,)."""
+        """1 where the regularizer applies, else 0; float32 of shape (n_weights,).
+
+        These are the kernels, but not the output weights β on random features: those have the Gaussian process's own prior,
+        and a penalty that suits kernels would flatten every function it can express.
+        """
         mask = np.zeros(self.n_weights, np.float32)
         for tensor in self.tensors:
-            if tensor.is_kernel:
+            if tensor.is_kernel and not (self.n_inducing and tensor.name == "kernel_out"):
                 mask[tensor.start : tensor.stop] = 1
         return mask
 

@@ -202,7 +202,9 @@ def train(
     batches = Batches(rows, member_rows, schedule, rngs)
     per_epoch = batches.n_steps
     total = schedule.n_epochs * per_epoch
-    interval = per_epoch * max(1, schedule.n_epochs // N_EVALUATIONS) if held_out_score else total
+    # The rule looks at whole epochs, whatever the stretches, whose length is a matter of the machine's speed.
+    checked = held_out_score is not None or schedule.learning_rate == "constant"
+    interval = per_epoch * max(1, schedule.n_epochs // N_EVALUATIONS) if checked else total
     longest = max(1, min(STRETCH_BYTES // batches.bytes_per_step, 4096))
     keeper = _Keeper(np.array(trainer.parameters()), held_out_score)
     outcome = Outcome(keeper.current)
@@ -233,7 +235,7 @@ def train(
                 outcome.held_out_losses.append(keeper.evaluate())
             if progress is not None:
                 progress(done // per_epoch, schedule.n_epochs, step_losses[-1])
-            if rule.stop(done // per_epoch, step_losses, per_epoch, outcome.held_out_losses):
+            if done == next_stop and rule.stop(done // per_epoch, step_losses, per_epoch, outcome.held_out_losses):
                 break
         else:
             rule.warn_unless_converged()

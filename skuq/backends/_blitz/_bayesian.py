@@ -1,5 +1,7 @@
 """Variational posteriors in BLiTZ's layers; imports BLiTZ, so import this module only to build or read such a model."""
 
+import math
+
 import numpy as np
 import torch
 from blitz.modules import BayesianLinear
@@ -61,9 +63,12 @@ class FullCovarianceLinear(BayesianModule):
         """Apply one draw of the weights, or their means if frozen."""
         if self.freeze:
             return self._affine(x, self.mean)
-        posterior = distributions.MultivariateNormal(self.mean, scale_tril=self.scale_tril)
-        weights = posterior.rsample()
-        self.log_variational_posterior = posterior.log_prob(weights)
+        factor = self.scale_tril
+        noise = torch.randn_like(self.mean)
+        weights = self.mean + factor @ noise
+        # log N(w; μ, L Lᵀ) at w = μ + L ε needs no triangular solve.
+        log_density = -0.5 * (noise.square() + math.log(2 * math.pi)) - factor.diagonal().log()
+        self.log_variational_posterior = log_density.sum()
         self.log_prior = self.prior.log_prob(weights).sum()
         return self._affine(x, weights)
 

@@ -150,9 +150,9 @@ def _normal_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_
     # With z = (loc − y)/s and f = weight · s^(2β − 1):  ∂/∂loc = z f,  ∂/∂s = (1 − z²) f.
     width = head.n_outputs
     loc, loc_gradient = raw[..., :width], raw_gradient[..., :width]
-    source, floor = _scale_source(head), head.parameters[1].floor
+    source, floor = _scale_source(head), raw.new_tensor(head.parameters[1].floor)
     if source == "fixed":
-        precision = float(fixed[0]) ** -2
+        precision = fixed[0] ** -2
 
         def write(y, weight):
             torch.sub(loc, y, out=loc_gradient)

@@ -12,7 +12,7 @@ from ._trunk import Trunk
 
 # Below this many floating point operations a step, a second thread costs more than it gives, and far more where
 # another process keeps the other core busy.
-ONE_THREAD_FLOPS = 8e6
+ONE_THREAD_FLOPS = 3e7
 # Floats kept of the steps whose losses are evaluated together, and of random numbers generated ahead.
 HISTORY_FLOATS, NOISE_FLOATS = 1 << 18, 1 << 16
 MAX_STEPS_AHEAD = 64
@@ -210,7 +210,7 @@ class Trainer:
         self._mask_values = self._parameters.new_empty(n_numbers)
         keep = 1.0 - float(self._knobs.dropout_rate)
         self._mask_limit = max(round(keep * 2**16) - 2**15 - 1, -(2**15))
-        self._mask_scale = 1.0 / keep
+        self._mask_scale = self._parameters.new_tensor(1.0 / keep)
         return [
             part.view(*leading, size)
             for part, size in zip(self._mask_values.split([n_units_rows * s for s in sizes]), sizes, strict=True)
