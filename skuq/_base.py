@@ -316,14 +316,15 @@ class Estimator(BaseEstimator):
         self.backend_ = backend
         self.n_iter_ = outcome.n_epochs
         self.loss_curve_ = outcome.losses
-        self.loss_ = outcome.losses[-1]
+        self.loss_ = outcome.losses[-1] if outcome.losses else np.nan  # interrupted before the first step
         self.validation_loss_curve_ = outcome.held_out_losses or None
         self._finish(problem, members, outcome.parameters)
         self._report_weights()
 
     def _hidden_sizes(self) -> tuple[int, ...]:
-        sizes = tuple(int(size) for size in np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=float)).ravel())
-        if any(size < 1 for size in sizes):
+        given = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=float)).ravel()
+        sizes = tuple(int(size) for size in given)
+        if any(size < 1 for size in sizes) or any(given != sizes):
             raise ValueError(f"hidden_layer_sizes must be integers ≥ 1, got {self.hidden_layer_sizes!r}.")
         if self.architecture == "resnet" and len(set(sizes)) > 1:
             raise ValueError(
@@ -558,6 +559,7 @@ class Estimator(BaseEstimator):
             x_scale=state.x_standardizer.scale,
             y_shift=state.y_standardizer.shift,
             y_scale=state.y_standardizer.scale,
+            noise_scale=state.noise_scale,
             log_target=state.likelihood is not None and state.likelihood.target_transform == "log",
             dropout_rate=self.dropout_rate,
             features=state.draws.features,

@@ -1,8 +1,10 @@
 """What classification adds to a method: classes and their weights, and predictions of class probabilities."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -47,7 +49,7 @@ class ClassifierTask(ClassifierMixin):
         if len(present) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs at least two classes with a positive weight, got the class "
-                f"{classes[present[0]]!r} only. Check y and sample_weight."
+                f"{classes.tolist()[present[0]]!r} only. Check y and sample_weight."
             )
         weights = compute_class_weight(None, classes=classes, y=y)
         if self.class_weight is not None:
@@ -60,7 +62,10 @@ class ClassifierTask(ClassifierMixin):
         if isinstance(self.class_weight, str):
             mass = np.bincount(codes, weights=sample_weight, minlength=len(classes))
             return mass.sum() / (len(classes) * np.maximum(mass, np.finfo(float).tiny)) * (mass > 0)
-        return compute_class_weight(self.class_weight, classes=classes, y=y)
+        weights = compute_class_weight(self.class_weight, classes=classes, y=y)
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+            raise ValueError(f"class_weight must hold finite weights ≥ 0, not all of them 0, got {self.class_weight!r}.")
+        return weights
 
     def _encode_target(self, y, weight, previous) -> Target:
         codes = y[:, 0].astype(int)
@@ -229,6 +234,7 @@ class ClassifierTask(ClassifierMixin):
         ndarray of shape (n_samples_X, n_samples)
         """
         X = self._check_rows(X)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
         rng = check_random_state(random_state)
         choose = self._function_sampler(n_samples, rng)
         samples = []

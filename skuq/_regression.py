@@ -1,8 +1,10 @@
 """What regression adds to a method: the likelihood, targets, and predictions in y's units."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
 from ._base import Target, check_levels
@@ -31,13 +33,14 @@ class RegressorTask(RegressorMixin):
         tags.target_tags.multi_output = True
         tags.target_tags.single_output = True
         tags.input_tags.sparse = True
-        if not isinstance(self.likelihood, str) or self.likelihood in NAMED:
-            family = self.likelihood if isinstance(self.likelihood, Likelihood) else NAMED[self.likelihood]()
+        named = isinstance(self.likelihood, str) and self.likelihood in NAMED
+        if named or isinstance(self.likelihood, Likelihood):
+            family = NAMED[self.likelihood]() if named else self.likelihood
             tags.target_tags.positive_only = family.target_transform != "standardize"
         return tags
 
     def _check_target(self, y, sample_weight):
-        y = np.asarray(y, dtype=np.float64)
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")  # None in y becomes NaN here
         resolve_likelihood(self.likelihood).check_target(y[sample_weight > 0])
         self._single_output = y.ndim == 1 or y.shape[1] == 1
         y = y.reshape(len(y), -1)
@@ -190,6 +193,7 @@ class RegressorTask(RegressorMixin):
             In y's units.
         """
         X = self._check_rows(X)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
         rng = check_random_state(random_state)
         choose = self._function_sampler(n_samples, rng)
         samples = []

@@ -33,12 +33,16 @@ def make(name: str, backend: str, **changes):
     return getattr(skuq, name)(**{**settings(name), "backend": backend, **changes})
 
 
-def case(backend: str, *values, id=None, marks=()):
-    """Row of a table on one backend: its tests share a worker, and skip where the backend is not installed."""
+def marks_of(backend: str) -> list:
+    """Marks of a test on one backend: its own worker, and a visible skip where the backend is not installed."""
     missing = backend not in backends.available()
     reason = f"backend {backend} is not installed: pip install 'skuq[{backend}]'"
-    own = [pytest.mark.xdist_group(backend), pytest.mark.skipif(missing, reason=reason)]
-    return pytest.param(*values, backend, id="-".join([*([id] if id else map(str, values)), backend]), marks=[*own, *marks])
+    return [pytest.mark.xdist_group(backend), pytest.mark.skipif(missing, reason=reason)]
+
+
+def case(backend: str, *values, id=None):
+    """Row of a table, the backend last."""
+    return pytest.param(*values, backend, id="-".join([*([id] if id else map(str, values)), backend]), marks=marks_of(backend))
 
 
 def over(names):

@@ -133,6 +133,8 @@ class Fitted:
     y_shift, y_scale : ndarray of shape (n_outputs,)
         Targets are y_shift + y_scale · (standardised target); 0 and 1 where the likelihood is not standardised, and
         for classifiers. For the log-normal they are in units of log y.
+    noise_scale : ndarray of shape (n_outputs,) or (1,)
+        Factor of the head's scale, from held-out rows.
     log_target : bool
         Whether the family describes log y (log-normal).
     dropout_rate : float
@@ -161,6 +163,7 @@ class Fitted:
     x_scale: np.ndarray
     y_shift: np.ndarray
     y_scale: np.ndarray
+    noise_scale: np.ndarray = field(default_factory=lambda: np.ones(1))
     log_target: bool = False
     dropout_rate: float = 0.0
     posterior: Posterior | None = None

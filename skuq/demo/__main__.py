@@ -22,7 +22,7 @@ def main(arguments=None) -> int:
     options = parser.parse_args(arguments)
 
     # TensorFlow's start-up notices would stand between the tables; set before it is imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from . import classification, moons, regression
 
     try:

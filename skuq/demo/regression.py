@@ -67,7 +67,7 @@ def patients(feature_names, X, y, intervals) -> str:
     rows = []
     for i, measured in enumerate(y):
         ends = [interval[i] for interval in intervals.values()]
-        cells = [f"{low:.0f} – {high:.0f}{' ' if low <= measured <= high else '*'}" for low, high in ends]
+        cells = [f"{low:z.0f} – {high:z.0f}{' ' if low <= measured <= high else '*'}" for low, high in ends]
         rows.append([f"age {X[i, age]:.0f}, BMI {X[i, bmi]:.1f}", f"{measured:.0f}", *cells])
     header = [f"patient, {COVERAGE:.0%} interval", "measured", *(f"{name} " for name in intervals)]
     return table(header, rows) + "\n(* the measured value lies outside)"

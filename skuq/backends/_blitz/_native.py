@@ -206,14 +206,14 @@ class LikelihoodHead(nn.Module):
         super().__init__()
         self.layout, self.log_target = fitted.network.head, fitted.log_target
         self.constants = nn.Parameter(torch.tensor(constants, dtype=torch.float32))
-        for name in ("fixed", "y_shift", "y_scale"):
+        for name in ("fixed", "y_shift", "y_scale", "noise_scale"):
             self.register_buffer(name, torch.tensor(np.asarray(getattr(fitted, name), dtype=np.float32)))
 
     def forward(self, raw):
         """Return the distribution for raw outputs of shape (n_rows, n_raw)."""
         p = link_parameters(self.layout, raw, self.constants, self.fixed)
         if "loc" in p:
-            p |= {"loc": self.y_shift + self.y_scale * p["loc"], "scale": self.y_scale * p["scale"]}
+            p |= {"loc": self.y_shift + self.y_scale * p["loc"], "scale": self.y_scale * self.noise_scale * p["scale"]}
         if self.log_target:
             return distributions.LogNormal(p["loc"], p["scale"])
         return distribution(self.layout.family, p)

@@ -224,14 +224,15 @@ class AppendConstants(tf_keras.layers.Layer):
 def _in_target_units(fitted):
     """Return the function from raw outputs, constants beside them, to the distribution of y in its own units."""
     head = fitted.network.head
-    fixed, shift, scale = (tf.constant(a, tf.float32) for a in (fitted.fixed, fitted.y_shift, fitted.y_scale))
+    arrays = (fitted.fixed, fitted.y_shift, fitted.y_scale, fitted.noise_scale)
+    fixed, shift, scale, noise = (tf.constant(a, tf.float32) for a in arrays)
 
     def make_distribution(t):
         raw, constants = t[:, None, : head.n_raw], t[:, head.n_raw :]
         parameters = {k: v[:, 0] for k, v in link_parameters(head, raw, constants, fixed).items()}
         if "loc" in parameters:
             parameters["loc"] = parameters["loc"] * scale + shift
-            parameters["scale"] = parameters["scale"] * scale
+            parameters["scale"] = parameters["scale"] * scale * noise
         y = tfd.LogNormal(**parameters) if fitted.log_target else distribution(head.family, parameters)
         return tfd.Independent(y, reinterpreted_batch_ndims=1)
 

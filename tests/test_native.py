@@ -1,0 +1,178 @@
+"""Native models: a fitted estimator in its backend's own layers says what ``predict`` says, and can be read back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from _table import each_backend, each_classifier, each_estimator, fitted, make, problem
+from scipy import special
+
+# The native layers compute in float32.
+RTOL = 2e-4
+
+
+def mean_of(distribution):
+    """Mean of a TFP or torch distribution, as an array."""
+    mean = distribution.mean
+    return np.asarray(mean() if callable(mean) else mean.detach())
+
+
+def scale_of(distribution):
+    """Standard deviation of a TFP or torch distribution, as an array."""
+    stddev = distribution.stddev
+    return np.asarray(stddev() if callable(stddev) else stddev.detach())
+
+
+def call(backend, model, X):
+    """Forward pass of a native model without dropout."""
+    if backend == "tensorflow":
+        return model(X.astype(np.float32), training=False)
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        return model(torch.as_tensor(X, dtype=torch.float32))
+
+
+def as_array(output):
+    """Numbers of a tensor of either framework."""
+    return np.asarray(output.detach() if hasattr(output, "detach") else output)
+
+
+def probabilities(logits):
+    """Class probabilities of native logits, one or several columns."""
+    logits = as_array(logits).astype(float)
+    if logits.shape[1] == 1:
+        return np.hstack([special.expit(-logits), special.expit(logits)])
+    return special.softmax(logits, axis=1)
+
+
+def native_list(model):
+    """Native models of an estimator: one, or one for each member."""
+    native = model.to_native()
+    return native if isinstance(native, list) else [native]
+
+
+@pytest.mark.parametrize("method", ["Probabilistic", "DeepEnsemble"])
+@each_backend
+def test_native_regressors_give_the_predictive_distribution(method, backend):
+    model = fitted(f"{method}Regressor", backend, 2)
+    X, _ = problem(f"{method}Regressor", 2)
+    answers = [call(backend, native, X) for native in native_list(model)]
+    means, scales = (np.stack([of(answer) for answer in answers]) for of in (mean_of, scale_of))
+    mean, std = model.predict(X, return_std=True)
+    np.testing.assert_allclose(means.mean(axis=0), mean, rtol=RTOL)
+    np.testing.assert_allclose(np.sqrt((scales**2).mean(axis=0) + means.var(axis=0)), std, rtol=RTOL)
+
+
+@pytest.mark.parametrize("method", ["Probabilistic", "DeepEnsemble"])
+@pytest.mark.parametrize("width", [2, 3])
+@each_backend
+def test_native_classifiers_give_the_predictive_probabilities(method, width, backend):
+    model = fitted(f"{method}Classifier", backend, width)
+    X, _ = problem(f"{method}Classifier", width)
+    native = np.mean([probabilities(call(backend, native, X)) for native in native_list(model)], axis=0)
+    np.testing.assert_allclose(native, model.predict_proba(X), rtol=RTOL, atol=1e-6)
+
+
+@each_backend
+def test_native_thinned_networks_average_to_mc_dropout(backend):
+    model = fitted("MCDropoutClassifier", backend, 3)
+    X, _ = problem("MCDropoutClassifier", 3)
+    draws = [probabilities(call(backend, model.draw_to_native(s), X)) for s in range(model.n_draws)]
+    np.testing.assert_allclose(np.mean(draws, axis=0), model.predict_proba(X), rtol=RTOL, atol=1e-6)
+
+
+@each_backend
+def test_native_dropout_layers_sample_the_law_of_mc_dropout(backend):
+    model = make("MCDropoutRegressor", backend, n_draws=400, dropout_rate=0.2)
+    X, y = problem("MCDropoutRegressor")
+    model.fit(X, y)
+    native = model.to_native()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.random.set_seed(0)
+        passes = np.stack([mean_of(native(X.astype(np.float32), training=True))[:, 0] for _ in range(400)])
+    else:
+        import torch
+
+        native.train()
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            passes = np.stack([mean_of(native(torch.as_tensor(X, dtype=torch.float32)))[:, 0] for _ in range(400)])
+    spread = np.sqrt(model.predict_uncertainty(X).epistemic)
+    # Two Monte Carlo means of 400 passes each.
+    assert np.all(np.abs(passes.mean(axis=0) - model.predict(X)) < 5 * spread * np.sqrt(2 / 400))
+    np.testing.assert_allclose(passes.std(axis=0), spread, rtol=0.25)
+
+
+@pytest.mark.parametrize("posterior", ["mean_field", "full_covariance"])
+@each_backend
+def test_native_bayesian_layers_sample_the_law_of_the_posterior(posterior, backend):
+    model = make("BNNRegressor", backend, n_draws=400, posterior=posterior, posterior_scale_init=0.1, max_iter=20)
+    X, y = problem("BNNRegressor")
+    model.fit(X, y)
+    native = model.to_native()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.random.set_seed(0)
+        passes = np.stack([mean_of(native(X.astype(np.float32)))[:, 0] for _ in range(400)])
+    else:
+        import torch
+
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            passes = np.stack([mean_of(native(torch.as_tensor(X, dtype=torch.float32)))[:, 0] for _ in range(400)])
+    spread = np.sqrt(model.predict_uncertainty(X).epistemic)
+    assert np.all(np.abs(passes.mean(axis=0) - model.predict(X)) < 5 * spread * np.sqrt(2 / 400))
+    np.testing.assert_allclose(passes.std(axis=0), spread, rtol=0.25)
+
+
+@pytest.mark.parametrize("width", [2, 3])
+@each_backend
+def test_native_sngp_gives_logits_and_variances(width, backend):
+    model = fitted("SNGPClassifier", backend, width)
+    X, _ = problem("SNGPClassifier", width)
+    logits, covariance = (as_array(part) for part in call(backend, model.to_native(), X))
+    variance = np.diagonal(covariance)[:, None] if backend == "tensorflow" else covariance
+    mean, own_variance = model.latent_mean_and_variance(X)
+    np.testing.assert_allclose(logits, mean, rtol=RTOL, atol=1e-4)
+    np.testing.assert_allclose(variance, own_variance, rtol=5e-3, atol=1e-5)
+    mean_field = probabilities(logits / np.sqrt(1 + np.pi / 8 * variance))
+    np.testing.assert_allclose(mean_field, model.predict_proba(X), rtol=2e-3, atol=1e-5)
+
+
+@each_backend
+def test_native_sngp_regressor_gives_the_mean(backend):
+    model = fitted("SNGPRegressor", backend)
+    X, _ = problem("SNGPRegressor")
+    distribution, _ = call(backend, model.to_native(), X)
+    np.testing.assert_allclose(mean_of(distribution)[:, 0], model.predict(X), rtol=RTOL)
+
+
+@each_estimator
+def test_reading_back_changes_nothing(name, backend):
+    model = make(name, backend, max_iter=5)
+    X, y = problem(name)
+    before = model.fit(X, y).predict_uncertainty(X)
+    after = model.from_native(model.to_native()).predict_uncertainty(X)
+    for value, expected in zip(after, before, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=2e-3, atol=1e-9)
+
+
+@each_classifier
+def test_hand_made_changes_are_read_back(name, backend):
+    model = make(name, backend, max_iter=5)
+    X, y = problem(name)
+    before = model.fit(X, y).predict_proba(X)
+    exported = model._export()
+    if exported.posterior is None:
+        changed = replace(exported, weights=exported.weights * 0.5)
+    else:
+        changed = replace(exported, posterior_parameters=exported.posterior_parameters * 0.5)
+    from skuq import backends
+
+    native = backends.load(backend).to_native(changed)
+    assert np.abs(model.from_native(native).predict_proba(X) - before).max() > 1e-3
