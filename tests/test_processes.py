@@ -1,0 +1,158 @@
+"""On disk, in other processes, and beside other users of the same libraries."""
+
+import pickle
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from _table import ESTIMATORS, assert_same, each_backend, each_estimator, fitted, make, outputs, problem
+
+MODULES = {"tensorflow": ["tensorflow", "tensorflow_probability", "tf_keras", "keras"], "blitz": ["torch", "blitz"]}
+# One of each method, in both tasks.
+SOME = ["ProbabilisticRegressor", "MCDropoutClassifier", "DeepEnsembleRegressor", "BNNClassifier", "SNGPRegressor"]
+
+
+def run_python(code, *arguments):
+    """Run `code` in a fresh interpreter, beside the table of estimators."""
+    tests = str(Path(__file__).parent)
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {tests!r})\n{code}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@each_estimator
+def test_pickle_keeps_every_answer(name, backend):
+    X, _ = problem(name)
+    model = fitted(name, backend)
+    twin = pickle.loads(pickle.dumps(model))
+    assert_same(outputs(twin, X), outputs(model, X))
+    assert repr(twin) == repr(model)
+    # A copy can train on.
+    assert_same(outputs(twin.fit(*problem(name)), X), outputs(model, X))
+
+
+@each_backend
+def test_saved_estimators_predict_where_the_framework_is_missing(backend, tmp_path):
+    models = {name: fitted(name, backend) for name in ESTIMATORS}
+    joblib.dump(models, tmp_path / "models.joblib")
+    run_python(
+        """
+for module in sys.argv[2].split(","):
+    sys.modules[module] = None  # its import raises ModuleNotFoundError
+import joblib
+from _table import outputs, problem
+models = joblib.load(sys.argv[1] + "/models.joblib")
+said = {name: outputs(model, problem(name)[0]) for name, model in models.items()}
+joblib.dump(said, sys.argv[1] + "/said.joblib")
+try:
+    models["BNNRegressor"].fit(*problem("BNNRegressor"))
+except ImportError as error:
+    assert "pip install" in str(error)
+else:
+    raise AssertionError("trained without a framework")
+""",
+        tmp_path,
+        ",".join(MODULES[backend]),
+    )
+    said = joblib.load(tmp_path / "said.joblib")
+    for name, model in models.items():
+        assert_same(said[name], outputs(model, problem(name)[0]))
+
+
+@each_backend
+def test_another_process_gives_the_same_numbers(backend, tmp_path):
+    run_python(
+        """
+import joblib, numpy as np
+from _table import make, outputs, problem
+np.random.seed(123)  # a stranger's state
+said = {}
+for name in sys.argv[3].split(","):
+    X, y = problem(name)
+    said[name] = outputs(make(name, sys.argv[2]).fit(X, y), X)
+joblib.dump(said, sys.argv[1] + "/said.joblib")
+""",
+        tmp_path,
+        backend,
+        ",".join(SOME),
+    )
+    said = joblib.load(tmp_path / "said.joblib")
+    for name in SOME:
+        assert_same(outputs(fitted(name, backend), problem(name)[0]), said[name])
+
+
+@each_backend
+def test_only_one_framework_is_imported(backend):
+    other = "blitz" if backend == "tensorflow" else "tensorflow"
+    run_python(
+        """
+from _table import make, problem
+make("BNNRegressor", sys.argv[1]).fit(*problem("BNNRegressor"))
+loaded = set(sys.argv[2].split(",")) & set(sys.modules)
+assert not loaded, loaded
+""",
+        backend,
+        ",".join(MODULES[other]),
+    )
+
+
+def generator_states(backend):
+    """What the global generators would give next, without taking it from them."""
+    states = [repr(np.random.get_state(legacy=False)), random.getstate()]
+    if backend == "blitz":
+        import torch
+
+        return [*states, torch.get_rng_state().tolist(), torch.is_grad_enabled(), torch.get_num_threads(), torch.get_default_dtype()]
+    import tensorflow as tf
+
+    context = __import__("tensorflow.python.eager.context", fromlist=["context"]).context()
+    return [*states, tf.random.get_global_generator().state.numpy().tolist(), context._seed, context._rng and context._rng.getstate()]
+
+
+@each_estimator
+def test_global_generators_are_left_alone(name, backend):
+    X, y = problem(name)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.random.set_seed(5)
+        tf.random.normal(())
+    before = generator_states(backend)
+    model = make(name, backend, max_iter=3).fit(X, y)
+    outputs(model, X)
+    assert generator_states(backend) == before
+
+
+@each_estimator
+def test_global_seeds_decide_nothing(name, backend):
+    X, y = problem(name)
+    model = make(name, backend)
+    np.random.seed(99)
+    random.seed(99)
+    if backend == "blitz":
+        import torch
+
+        torch.manual_seed(99)
+    else:
+        import tensorflow as tf
+
+        tf.random.set_seed(99)
+    assert_same(outputs(model.fit(X, y), X), outputs(fitted(name, backend), X))
+
+
+@each_backend
+def test_estimators_in_threads_do_not_disturb_each_other(backend):
+    names = [name for name in SOME for _ in range(2)]
+    if backend not in MODULES:
+        pytest.skip("unknown backend")
+    models = joblib.Parallel(n_jobs=4, backend="threading")(
+        joblib.delayed(lambda name: make(name, backend).fit(*problem(name)))(name) for name in names
+    )
+    for name, model in zip(names, models, strict=True):
+        X, _ = problem(name)
+        assert_same(outputs(model, X), outputs(fitted(name, backend), X))
