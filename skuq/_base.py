@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -256,7 +257,7 @@ class Estimator(BaseEstimator):
     )
 
     # What early_stopping="auto" stands for (linear models always train to the end), and the siblings of "cross_fit".
-    _auto_early_stopping = "cross_fit"
+    _auto_early_stopping: ClassVar[bool | str] = "cross_fit"
     _n_siblings = 5
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -350,7 +351,11 @@ class Estimator(BaseEstimator):
         names = ("members", "trainer", "folds", "features", "draws")
         children = np.random.SeedSequence(seed_entropy(self.random_state)).spawn(len(names))
         return Problem(
-            network, Rows(scaled, target.y, target.weight), target, x_standardizer, dict(zip(names, children, strict=True))
+            network,
+            Rows(scaled, target.y, target.weight),
+            target,
+            x_standardizer,
+            dict(zip(names, children, strict=True)),
         )
 
     def _network(self, n_features, sizes, head) -> Network:
@@ -383,7 +388,9 @@ class Estimator(BaseEstimator):
         score = None
         if members.holds_out:
             weights_of = self._mean_weights
-            score = members.scorer(rows, network, problem.target, lambda p: weights_of(network, p), self._features(problem))
+            score = members.scorer(
+                rows, network, problem.target, lambda p: weights_of(network, p), self._features(problem)
+            )
         with progress_bar(self, schedule.n_epochs) as progress:
             outcome = train(trainer, rows, members.training_rows, schedule, rngs, score, progress)
         if score is not None:
@@ -484,7 +491,10 @@ class Estimator(BaseEstimator):
         first = views[network.tensors[0].name]
         self.selected_features_ = np.any(first != 0, axis=(0, 2))
         if not network.hidden_layer_sizes and not network.n_inducing:
-            kernel, bias = views["kernel_out"].mean(axis=0).T.astype(float), views["bias_out"].mean(axis=0).astype(float)
+            kernel, bias = (
+                views["kernel_out"].mean(axis=0).T.astype(float),
+                views["bias_out"].mean(axis=0).astype(float),
+            )
             self._set_coefficients(kernel[: state.head.n_outputs], bias[: state.head.n_outputs])
 
     def _set_coefficients(self, kernel, bias):

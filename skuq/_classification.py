@@ -64,7 +64,9 @@ class ClassifierTask(ClassifierMixin):
             return mass.sum() / (len(classes) * np.maximum(mass, np.finfo(float).tiny)) * (mass > 0)
         weights = compute_class_weight(self.class_weight, classes=classes, y=y)
         if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-            raise ValueError(f"class_weight must hold finite weights ≥ 0, not all of them 0, got {self.class_weight!r}.")
+            raise ValueError(
+                f"class_weight must hold finite weights ≥ 0, not all of them 0, got {self.class_weight!r}."
+            )
         return weights
 
     def _encode_target(self, y, weight, previous) -> Target:

@@ -7,6 +7,7 @@ place in its block stays near 1e-16. (In float32 it reaches 1e-6, which breaks s
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -76,13 +77,15 @@ class Draws:
             stop = min(start + step, self.n_draws)
             flat, masks = self.take(start, stop)
             weights = network.views(flat.astype(float))
-            # Bound now: the block function runs before the loop moves on.
-            part = by_blocks(lambda block, w=weights, m=masks: network.raw_outputs(w, block, m, self.features), X)
+            part = by_blocks(partial(self._block_outputs, weights, masks), X)
             # Draws that share all weights and have no unit to mask come out once.
             raw.append(np.broadcast_to(part, (stop - start, *part.shape[1:])))
             shared = weights.get("constants", np.zeros((len(flat), 0)))
             constants.append(np.broadcast_to(shared, (stop - start, shared.shape[1])))
         return np.concatenate(raw), np.concatenate(constants)
+
+    def _block_outputs(self, weights, masks, block):
+        return self.network.raw_outputs(weights, block, masks, self.features)
 
     def random_features(self, X: np.ndarray) -> np.ndarray:
         """Φ of the first draw, (n_rows, n_inducing)."""

@@ -94,7 +94,7 @@ class RandomFeatureGP:
     def from_precision(cls, precision: np.ndarray, ridge: float) -> "RandomFeatureGP":
         """Read a precision matrix, (n_precisions, n_inducing, n_inducing), back into eigenvectors."""
         identity = ridge * np.eye(precision.shape[1])
-        pairs = [_keep(*linalg.eigh(matrix - identity), ridge) for matrix in precision.astype(float)]
+        pairs = [_keep(linalg.eigh(matrix - identity), ridge) for matrix in precision.astype(float)]
         return cls(ridge, [vectors for _, vectors in pairs], [values for values, _ in pairs])
 
 
@@ -103,13 +103,14 @@ def _eigen(features, weights, ridge):
     weighted = features * np.sqrt(weights)[:, None]
     n_rows, n_inducing = weighted.shape
     if n_rows >= n_inducing:
-        return _keep(*linalg.eigh(weighted.T @ weighted, driver="evd", overwrite_a=True, check_finite=False), ridge)
+        return _keep(linalg.eigh(weighted.T @ weighted, driver="evd", overwrite_a=True, check_finite=False), ridge)
     values, left = linalg.eigh(weighted @ weighted.T, driver="evd", overwrite_a=True, check_finite=False)
     kept = values > NEGLIGIBLE * ridge
     values, left = values[kept], left[:, kept]
     return values, (weighted.T @ left / np.sqrt(values)).T
 
 
-def _keep(values, vectors, ridge):
+def _keep(pair, ridge):
+    values, vectors = pair
     kept = values > NEGLIGIBLE * ridge
     return values[kept], np.ascontiguousarray(vectors[:, kept].T)

@@ -115,7 +115,7 @@ class HeldOut:
             index[k, : len(own)] = own
             self.weight[k, : len(own)] = rows.weight[own]
         X = rows.X[index.ravel()]
-        X = X.toarray() if sparse.issparse(X) else X
+        X = X.toarray() if sparse.issparse(X) else X  # type: ignore[attr-defined]
         self.X = X.reshape(*index.shape, -1)
         self.y = rows.y[index].astype(float)
 

@@ -25,6 +25,9 @@ ACTIVATIONS = {
     "softplus": lambda h: np.logaddexp(np.zeros((), h.dtype), h),
 }
 ARCHITECTURES = ("mlp", "resnet")
+# Mean squared norm of standardised rows after the projection under a Gaussian process: rows must stand a few length
+# scales apart, whatever their number of features, or the kernel sees them all alike or all apart.
+PROJECTED_NORM = 4.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Network:
         What the outputs mean.
     n_inducing : int
         Number of random features; 0 for a plain output layer.
+    frozen_projection : bool
+        Whether a resnet's input projection stays as it was drawn.
     """
 
     n_features: int
@@ -76,6 +81,7 @@ class Network:
     architecture: str
     head: Head
     n_inducing: int = 0
+    frozen_projection: bool = False
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -135,6 +141,11 @@ class Network:
         return tuple(t for t in self.tensors if t.is_kernel and t.name not in ("kernel_in", "kernel_out"))
 
     @cached_property
+    def frozen(self) -> tuple[Tensor, ...]:
+        """Tensors that training leaves as they are."""
+        return tuple(t for t in self.tensors if self.frozen_projection and t.name in ("kernel_in", "bias_in"))
+
+    @cached_property
     def layers(self) -> tuple[tuple[Tensor, ...], ...]:
         """Tensors layer by layer: (kernel, bias), or (kernel,) for an output layer without bias."""
         blocks = [t for t in self.tensors if t.name != "constants"]
@@ -154,7 +165,8 @@ class Network:
         """
         mask = np.zeros(self.n_weights, np.float32)
         for tensor in self.tensors:
-            if tensor.is_kernel and not (self.n_inducing and tensor.name == "kernel_out"):
+            regularized = tensor.is_kernel and not (self.n_inducing and tensor.name == "kernel_out")
+            if regularized and tensor not in self.frozen:
                 mask[tensor.start : tensor.stop] = 1
         return mask
 
@@ -176,6 +188,8 @@ class Network:
                 fan_in, fan_out = tensor.shape
                 hidden = tensor.name not in ("kernel_out", "kernel_in")
                 bound = np.sqrt(6 / fan_in) if hidden and relu_like else np.sqrt(6 / (fan_in + fan_out))
+                if tensor.name == "kernel_in" and self.n_inducing:
+                    bound = np.sqrt(3 * PROJECTED_NORM / (fan_in * fan_out))
                 if tensor.name == "kernel_out":
                     bound = 0.0 if not self.hidden_layer_sizes else 0.1 * bound
                 tensors[tensor.name][0] = rng.uniform(-bound, bound, tensor.shape)
@@ -237,7 +251,7 @@ class Network:
 
 
 def _affine(h, kernel, bias):
-    """h W + b with numpy's batched product; one large product where all draws share the kernel."""
+    """H W + b with numpy's batched product; one large product where all draws share the kernel."""
     if len(kernel) == 1 and len(h) > 1:
         z = (h.reshape(-1, h.shape[-1]) @ kernel[0]).reshape(*h.shape[:-1], -1)
     else:

@@ -13,7 +13,7 @@ PLACEHOLDER = "{parameters}"
 
 
 def parameter(default: Any, constraints: list, doc: str) -> Any:
-    """Declare a constructor parameter.
+    r"""Declare a constructor parameter.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def parameter(default: Any, constraints: list, doc: str) -> Any:
     constraints : list
         As scikit-learn's ``_parameter_constraints`` takes them.
     doc : str
-        "type\\ndescription", as numpydoc has it, without the default.
+        "type\ndescription", as numpydoc has it, without the default.
     """
     return field(default=default, metadata={"constraints": constraints, "doc": inspect.cleandoc(doc)})
 
@@ -40,8 +40,8 @@ def _indent_description(entry):
     return head + "".join(f"\n    {line}" if line else "\n" for line in text.splitlines())
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(parameter,))
-def estimator(owner: type) -> type:
+@dataclass_transform(kw_only_default=True)
+def estimator(owner):
     """Turn a class of :func:`parameter` fields into an estimator class: constructor, constraints, docstring."""
     owner = dataclass(eq=False, repr=False, match_args=False, kw_only=True)(owner)
     owner._parameter_constraints = {f.name: f.metadata["constraints"] for f in fields(owner)}

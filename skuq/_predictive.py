@@ -56,7 +56,7 @@ def class_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def mean_field_logits(logits, variance, factor):
-    """logits / √(1 + λ v): a softmax of these approximates the posterior mean (Lu et al. 2020, arXiv:2006.07584)."""
+    """Logits / √(1 + λ v): a softmax of these approximates the posterior mean (Lu et al. 2020, arXiv:2006.07584)."""
     return logits / np.sqrt(1 + factor * variance)
 
 
@@ -202,7 +202,7 @@ class PredictiveMixture:
             low[active] = np.where(excess < 0, at, low[active])
             high[active] = np.where(excess >= 0, at, high[active])
             density = self.likelihood.pdf(at, here).mean(axis=0)
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 newton = at - excess / density
             inside = (newton > low[active]) & (newton < high[active])
             following = np.where(inside, newton, 0.5 * (low[active] + high[active]))
@@ -270,7 +270,9 @@ class PredictiveCategorical:
 
     def ppf(self, q):
         """Quantiles over the draws of each class probability, (n_rows, n_classes), plus a last axis for a sequence."""
-        return np.moveaxis(np.quantile(self.draws, q, axis=0), 0, -1) if np.ndim(q) else np.quantile(self.draws, q, axis=0)
+        return (
+            np.moveaxis(np.quantile(self.draws, q, axis=0), 0, -1) if np.ndim(q) else np.quantile(self.draws, q, axis=0)
+        )
 
     def cdf(self, probability):
         """Fraction of draws whose class probability is at most `probability`."""

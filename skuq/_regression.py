@@ -3,7 +3,7 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import RegressorMixin
+from sklearn.base import RegressorMixin, clone
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
@@ -48,7 +48,7 @@ class RegressorTask(RegressorMixin):
         return y
 
     def _encode_target(self, y, weight, previous) -> Target:
-        likelihood = resolve_likelihood(self.likelihood)
+        likelihood = clone(resolve_likelihood(self.likelihood))  # changing the parameter later changes no prediction
         y = likelihood.transform_target(y)
         if previous is not None:
             standardizer = previous.y_standardizer

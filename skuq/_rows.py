@@ -94,6 +94,8 @@ class Standardizer:
     def fit(cls, X, sample_weight) -> "Standardizer":
         """Weighted mean and standard deviation, by scikit-learn's StandardScaler (no shift for sparse X)."""
         scaler = StandardScaler(with_mean=not sparse.issparse(X))
+        # StandardScaler takes the sum of the weights for a count when it judges whether a column is constant.
+        sample_weight = sample_weight / sample_weight.mean()
         for start in range(0, X.shape[0], PASS_ROWS):
             rows = slice(start, start + PASS_ROWS)
             scaler.partial_fit(X[rows], sample_weight=sample_weight[rows])

@@ -119,7 +119,7 @@ class Batches:
         counts = [np.diff(np.linspace(0, len(index), self.n_steps + 1).astype(int)) for index in member_rows]
         self.slots = [np.arange(self.width) < count[:, None] for count in counts]
         scale = [len(i) / rows.weight[i].sum() / np.maximum(c, 1) for i, c in zip(member_rows, counts, strict=True)]
-        self.scale = np.stack(scale, axis=1).astype(np.float32)[:, :, None]
+        self.scale = np.stack(scale, axis=1)[:, :, None]
         self.pending = self._epochs()
         self.rest: tuple | None = None
 
@@ -146,8 +146,9 @@ class Batches:
             missing -= len(parts[-1])
         index = np.concatenate(parts) if len(parts) > 1 else parts[0]
         scale = np.concatenate(scales) if len(scales) > 1 else scales[0]
-        weight = np.where(index >= 0, self.rows.weight[index], 0).astype(np.float32) * scale
-        return _gather(self.rows.X, index), self.rows.y[index], weight
+        # Scaled first: weights of any size are then near 1, which float32 holds.
+        weight = np.where(index >= 0, self.rows.weight[index], 0) * scale
+        return _gather(self.rows.X, index), self.rows.y[index], weight.astype(np.float32)
 
 
 def _gather(X, index):

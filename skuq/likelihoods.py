@@ -151,9 +151,7 @@ class Likelihood(BaseEstimator):
 
     def validate(self):
         """Raise ``InvalidParameterError`` if a constructor argument is out of range."""
-        validate_parameter_constraints(
-            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
-        )
+        validate_parameter_constraints(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Parameters of the family in the order of the network's outputs."""
@@ -210,7 +208,9 @@ class Likelihood(BaseEstimator):
         raw = {"input": [np.empty(0)], "constant": [np.empty(0)]}
         for parameter in self.parameters():
             if parameter.source != "fixed":
-                linked = np.maximum(start[parameter.name] - parameter.floor, 1e-6 if parameter.link != "identity" else -np.inf)
+                linked = np.maximum(
+                    start[parameter.name] - parameter.floor, 1e-6 if parameter.link != "identity" else -np.inf
+                )
                 raw[parameter.source].append(invert_link(parameter.link, linked))
         return np.concatenate(raw["input"]), np.concatenate(raw["constant"])
 

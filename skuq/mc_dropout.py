@@ -53,7 +53,9 @@ class _MCDropout(Estimator):
             For ``architecture="resnet"``, whose skip connections pass masked units by: no plain network equals a draw.
         """
         if self._state.network.architecture == "resnet":
-            raise ValueError("A draw of a resnet is not a plain network; use to_native(), which keeps the dropout layers.")
+            raise ValueError(
+                "A draw of a resnet is not a plain network; use to_native(), which keeps the dropout layers."
+            )
         exported = self._export()
         weights = thin(exported.network, exported.weights, self._state.draws.masks[draw])
         return backends.load(self.backend_).to_native(replace(exported, weights=weights, dropout_rate=0.0))

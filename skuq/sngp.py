@@ -14,7 +14,14 @@ from ._draws import Draws
 from ._gaussian_process import RandomFeatureGP
 from ._network import Network
 from ._parameters import estimator, parameter
-from ._predictive import PredictiveMixture, Uncertainty, class_probabilities, class_uncertainty, entropy, mean_field_logits
+from ._predictive import (
+    PredictiveMixture,
+    Uncertainty,
+    class_probabilities,
+    class_uncertainty,
+    entropy,
+    mean_field_logits,
+)
 from ._regression import RegressorTask
 from .backends import Program
 from .likelihoods import Normal, link_parameters
@@ -38,6 +45,13 @@ class _SNGP(Estimator):
         """{"mlp", "resnet"}
         Residual layers h + act(hW + b) of one common width after a linear projection, which keep distances (the method's
         own architecture), or plain layers.""",
+    )
+    input_projection: str = parameter(
+        "random",
+        [StrOptions({"random", "trained"})],
+        """{"random", "trained"}
+        Projection of a resnet's inputs to its width: fixed random numbers, which keep distances (Johnson & Lindenstrauss
+        1984), or trained, which can select features but may also fold the inputs together.""",
     )
     spec_norm_bound: float | None = parameter(
         0.95,
@@ -75,7 +89,8 @@ class _SNGP(Estimator):
     _n_siblings = 2
 
     def _network(self, n_features, sizes, head):
-        return replace(super()._network(n_features, sizes, head), n_inducing=self.n_inducing)
+        network = super()._network(n_features, sizes, head)
+        return replace(network, n_inducing=self.n_inducing, frozen_projection=self.input_projection == "random")
 
     def _program(self, network):
         spectral = self.spec_norm_bound is not None and bool(network.hidden_kernels)
@@ -208,6 +223,15 @@ class SNGPRegressor(RegressorTask, _SNGP):
     True
     """
 
+    # Regression gains more from a projection that weighs the features than it loses in distance awareness.
+    input_projection: str = parameter(
+        "trained",
+        [StrOptions({"random", "trained"})],
+        """{"random", "trained"}
+        Projection of a resnet's inputs to its width: trained, which weighs and selects features, or fixed random numbers,
+        which keep distances (Johnson & Lindenstrauss 1984) but know nothing of the target.""",
+    )
+
     def _curvature(self, problem, members, draws, X):
         """Fisher information of each target's location at the fitted parameters, (n_rows, n_outputs)."""
         raw, constants = draws.raw(X)
@@ -292,6 +316,12 @@ class SNGPClassifier(ClassifierTask, _SNGP):
     True
     """
 
+    learning_rate_init: float = parameter(
+        0.003,
+        [_POSITIVE],
+        """float > 0
+        The constant rate of Adam, or the highest of the one-cycle rate.""",
+    )
     mean_field_factor: float = parameter(
         np.pi / 8,
         [Interval(Real, 0, None, closed="left")],

@@ -42,7 +42,9 @@ def marks_of(backend: str) -> list:
 
 def case(backend: str, *values, id=None):
     """Row of a table, the backend last."""
-    return pytest.param(*values, backend, id="-".join([*([id] if id else map(str, values)), backend]), marks=marks_of(backend))
+    return pytest.param(
+        *values, backend, id="-".join([*([id] if id else map(str, values)), backend]), marks=marks_of(backend)
+    )
 
 
 def over(names):

@@ -78,7 +78,14 @@ def test_bad_rows_are_refused_by_predict(name, backend, bad):
     change, message = BAD_ROWS[bad]
     if bad == "no_columns":
         message = "0 feature"
-    for method in ("predict", "predict_interval", "predict_uncertainty", "predict_quantiles", "predict_dist", "sample_y"):
+    for method in (
+        "predict",
+        "predict_interval",
+        "predict_uncertainty",
+        "predict_quantiles",
+        "predict_dist",
+        "sample_y",
+    ):
         with pytest.raises(ValueError, match=message):
             getattr(fitted(name, backend), method)(change(X))
 
@@ -88,6 +95,18 @@ def test_too_few_rows_are_refused(name, backend, no_training):
     X, y = problem(name)
     refuse(make(name, backend), X[:1], y[:1], ValueError, r"Found array with 1 sample\(s\).*minimum of 2 is required")
     refuse(make(name, backend), X[:0], y[:0], ValueError, r"Found array with 0 sample\(s\)")
+
+
+@each_estimator
+@pytest.mark.parametrize("n_rows", [2, 3, 4])
+@pytest.mark.parametrize("early_stopping", [False, True, "cross_fit"])
+def test_the_fewest_rows_give_finite_answers(name, backend, n_rows, early_stopping):
+    X, y = problem(name)
+    rows = np.arange(n_rows)
+    if name.endswith("Classifier"):  # one row of one class, the others of the other
+        rows = np.append(np.flatnonzero(y == "yes")[0], np.flatnonzero(y != "yes"))[:n_rows]
+    model = make(name, backend, early_stopping=early_stopping).fit(X[rows], y[rows])
+    assert all(np.isfinite(value).all() for value in outputs(model, X).values())
 
 
 @each_estimator
@@ -112,7 +131,9 @@ def test_names_of_columns_must_match_those_of_fit(name, backend):
     frame = pandas.DataFrame(X, columns=["a", "b", "c"])
     model = make(name, backend).fit(frame, y)
     assert model.feature_names_in_.tolist() == ["a", "b", "c"]
-    with pytest.raises(ValueError, match=r"(?s)feature names should match those that were passed during fit.*unseen.*d"):
+    with pytest.raises(
+        ValueError, match=r"(?s)feature names should match those that were passed during fit.*unseen.*d"
+    ):
         model.predict_interval(frame.rename(columns={"c": "d"}))
     with pytest.warns(UserWarning, match="X does not have valid feature names"):
         assert_same(outputs(model, X), outputs(fitted(name, backend), X))
@@ -158,10 +179,18 @@ def test_numbers_are_not_classes(name, backend, no_training):
 @each_classifier
 def test_bad_class_weights_are_refused(name, backend, no_training):
     X, y = classification()
-    refuse(make(name, backend, class_weight="even"), X, y, InvalidParameterError, "class_weight.*'balanced'.*Got 'even'")
+    refuse(
+        make(name, backend, class_weight="even"), X, y, InvalidParameterError, "class_weight.*'balanced'.*Got 'even'"
+    )
     refuse(make(name, backend, class_weight={"perhaps": 2.0}), X, y, ValueError, "The classes.*not in class_weight")
     for weights in ({"yes": -1.0}, {"yes": 0.0, "maybe": 0.0}, {"yes": np.nan}):
-        refuse(make(name, backend, class_weight=weights), X, y, ValueError, "class_weight must hold finite weights ≥ 0.*got")
+        refuse(
+            make(name, backend, class_weight=weights),
+            X,
+            y,
+            ValueError,
+            "class_weight must hold finite weights ≥ 0.*got",
+        )
 
 
 @each_regressor
@@ -280,7 +309,9 @@ def test_layers_of_a_resnet_need_one_width(name, backend, no_training):
 @each_regressor
 def test_parameters_of_the_likelihood_are_checked(name, backend, no_training):
     X, y = regression()
-    refuse(make(name, backend, likelihood=Normal(scale=-1.0)), X, y, InvalidParameterError, "'scale' parameter of Normal")
+    refuse(
+        make(name, backend, likelihood=Normal(scale=-1.0)), X, y, InvalidParameterError, "'scale' parameter of Normal"
+    )
 
 
 @each_backend
@@ -288,6 +319,18 @@ def test_full_covariance_has_a_limit(backend, no_training):
     X, y = regression()
     model = make("BNNRegressor", backend, posterior="full_covariance", hidden_layer_sizes=(100, 100))
     refuse(model, X, y, ValueError, r"(?s)got a layer of 10100, at most 4000.*Use smaller hidden_layer_sizes")
+
+
+@each_estimator
+def test_a_missing_device_is_named(name, backend):
+    if backend == "blitz":
+        available = pytest.importorskip("torch").cuda.is_available()
+    else:
+        available = bool(pytest.importorskip("tensorflow").config.list_physical_devices("GPU"))
+    if available:
+        pytest.skip("this machine has a CUDA device")
+    X, y = problem(name)
+    refuse(make(name, backend, device="cuda"), X, y, RuntimeError, 'device=.cuda. was asked for.*Use device="cpu"')
 
 
 @each_estimator
@@ -448,13 +491,21 @@ def test_a_missing_backend_names_its_extra(backend, module, extra, monkeypatch):
     assert backend not in backends.available()
     X, y = regression()
     model = skuq.ProbabilisticRegressor(backend=backend)
-    refuse(model, X, y, ImportError, rf"backend='{backend}' needs {module}, which is not installed.*pip install '{extra}'")
+    refuse(
+        model, X, y, ImportError, rf"backend='{backend}' needs {module}, which is not installed.*pip install '{extra}'"
+    )
 
 
 def test_without_any_backend_both_extras_are_named(monkeypatch):
     without(monkeypatch, "tensorflow", "torch")
     X, y = regression()
-    refuse(skuq.ProbabilisticRegressor(), X, y, ImportError, r"pip install 'skuq\[tensorflow\]' or pip install 'skuq\[blitz\]'")
+    refuse(
+        skuq.ProbabilisticRegressor(),
+        X,
+        y,
+        ImportError,
+        r"pip install 'skuq\[tensorflow\]' or pip install 'skuq\[blitz\]'",
+    )
 
 
 def test_auto_takes_the_first_backend_that_is_installed(monkeypatch):

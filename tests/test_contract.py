@@ -112,7 +112,7 @@ def test_samples_have_the_moments_of_the_prediction(name, backend, width):
     mean, std = model.predict(X, return_std=True)
     for sample in (model.sample_y(X, N_SAMPLES), model.predict_dist(X).rvs(N_SAMPLES, random_state=0)):
         assert np.abs((sample.mean(axis=-1) - mean) / (std / np.sqrt(N_SAMPLES))).max() < 5.5
-        # The variance of a sample variance has no simple form for a mixture: 10 % are 4.5 standard errors of a normal's.
+        # 10 % are 4.5 standard errors of the standard deviation of normal samples.
         np.testing.assert_allclose(sample.std(axis=-1), std, rtol=0.1)
 
 

@@ -61,7 +61,12 @@ def test_pipeline(name, backend):
     np.testing.assert_array_equal(pipeline.predict(X), alone.predict(Z))
     assert pipeline.score(X, y) == alone.score(Z, y)
     said = outputs(alone, Z)
-    for composite, rows in ((pipeline, X), (make_pipeline(pipeline), X), (make_pipeline("passthrough", alone), Z), (alone, Z)):
+    for composite, rows in (
+        (pipeline, X),
+        (make_pipeline(pipeline), X),
+        (make_pipeline("passthrough", alone), Z),
+        (alone, Z),
+    ):
         found = through_the_module(composite, rows)
         assert_same(found, {key: said[key] for key in found})
 
@@ -109,7 +114,9 @@ def test_grid_search(name, backend):
     search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, y)
     scores = dict(zip(map(repr, search.cv_results_["params"]), search.cv_results_["mean_test_score"], strict=True))
     # A penalty of 10 leaves nothing; without a regularizer alpha does nothing.
-    assert search.best_params_ in ([p for p in search.cv_results_["params"] if p[f"{step}__alpha"] < 1 or p[f"{step}__regularizer"] is None])
+    assert search.best_params_ in (
+        [p for p in search.cv_results_["params"] if p[f"{step}__alpha"] < 1 or p[f"{step}__regularizer"] is None]
+    )
     assert len(set(scores.values())) >= 3
     said = outputs(search.best_estimator_[-1], search.best_estimator_[:-1].transform(X))
     found = through_the_module(search, X)
@@ -172,8 +179,10 @@ def test_bagging(name, backend):
 @each_regressor
 def test_transformed_target(name, backend):
     X, y = regression()
-    model = TransformedTargetRegressor(make(name, backend), func=np.log, inverse_func=np.exp).fit(X, np.exp(y / 10))
-    np.testing.assert_allclose(np.log(model.predict(X)), make(name, backend).fit(X, y / 10).predict(X), atol=1e-2 * y.std())
+    model = TransformedTargetRegressor(make(name, backend), func=np.negative, inverse_func=np.negative).fit(X, -y)
+    np.testing.assert_array_equal(model.predict(X), -fitted(name, backend).predict(X))
+    on_log = TransformedTargetRegressor(make(name, backend), func=np.log, inverse_func=np.exp)
+    assert on_log.fit(X, np.exp(y / 10)).score(X, np.exp(y / 10)) > 0.3
 
 
 @each_classifier

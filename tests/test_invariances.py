@@ -5,6 +5,7 @@ import pytest
 from _table import (
     assert_same,
     case,
+    each_backend,
     each_classifier,
     each_estimator,
     each_regressor,
@@ -75,6 +76,26 @@ def test_stretches_of_draws_change_nothing(name, changes, backend, monkeypatch):
     assert_same(outputs(model, X), said, rtol=1e-6, atol=1e-9)
 
 
+@each_backend
+@pytest.mark.parametrize(
+    "name", ["MCDropoutRegressor", "BNNRegressor", "SNGPRegressor", "MCDropoutClassifier", "SNGPClassifier"]
+)
+def test_stretches_of_rows_change_nothing(name, backend):
+    X, _ = problem(name)
+    X = np.vstack([3 * X[:20], np.zeros((500, 3)), 3 * X[:20]])
+    model = fitted(name, backend, n_draws=5000)  # so many that memory holds 256 rows at a time
+    said = outputs(model, X)
+    for key, value in outputs(model, X[-20:]).items():
+        if key != "sample":
+            np.testing.assert_allclose(said[key][-20:], value, rtol=1e-6, atol=1e-9, err_msg=key)
+    if name.endswith("Regressor"):
+        # The samples of two stretches are of the same functions: copies of a row in both share the epistemic variance.
+        sample = model.sample_y(X, 1000)
+        first, second = (rows - rows.mean(axis=1, keepdims=True) for rows in (sample[:20], sample[-20:]))
+        error = ((first * second).mean(axis=1) - said["epistemic"][:20]) / said["total"][:20]
+        assert np.abs(error).max() < 6 / np.sqrt(1000)
+
+
 # Training: what is the same data gives the same model
 
 
@@ -92,6 +113,16 @@ def test_integer_weights_are_repetitions(name, backend):
     weighted = make(name, backend).fit(X, y, sample_weight=weight)
     repeated = make(name, backend).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
     assert_same(outputs(weighted, X), outputs(repeated, X))
+
+
+@each_backend
+@pytest.mark.parametrize("name", ["ProbabilisticRegressor", "DeepEnsembleClassifier"])
+@pytest.mark.parametrize("size", [1e-300, 1e-50, 1e20, 1e50])
+def test_the_size_of_weights_does_not_matter(name, size, backend):
+    # Of a likelihood's weights; a prior has its own, so that more data narrow it.
+    X, y = problem(name)
+    said = outputs(make(name, backend).fit(X, y, sample_weight=np.full(len(y), size)), X)
+    assert_same(said, outputs(fitted(name, backend), X), rtol=1e-5, atol=1e-9)
 
 
 @each_estimator
@@ -137,7 +168,9 @@ def test_answers_follow_the_units_of_y(name, backend):
             np.testing.assert_allclose(scaled[key], 1e6 * value, rtol=1e-2, atol=1e2, err_msg=key)
         else:
             shift = 0 if key == "std" else 5e4
-            np.testing.assert_allclose(scaled[key], 1000 * value + shift, rtol=0, atol=3e-3 * 1000 * y.std(), err_msg=key)
+            np.testing.assert_allclose(
+                scaled[key], 1000 * value + shift, rtol=0, atol=3e-3 * 1000 * y.std(), err_msg=key
+            )
 
 
 @each_estimator

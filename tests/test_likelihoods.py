@@ -339,7 +339,13 @@ def test_regressor_recovers_the_parameters(family, backend):
     eta = X @ COEF + INTERCEPT
     y = simulate(eta, rng).astype(float)
     model = make(
-        "ProbabilisticRegressor", backend, hidden_layer_sizes=(), likelihood=likelihood, alpha=0, max_iter=2500, batch_size=1500
+        "ProbabilisticRegressor",
+        backend,
+        hidden_layer_sizes=(),
+        likelihood=likelihood,
+        alpha=0,
+        max_iter=2500,
+        batch_size=1500,
     ).fit(X, y)
     if reference is None:
         np.testing.assert_allclose(model.coef_, COEF, atol=0.08)

@@ -42,8 +42,9 @@ def test_saved_estimators_predict_where_the_framework_is_missing(backend, tmp_pa
     joblib.dump(models, tmp_path / "models.joblib")
     run_python(
         """
-for module in sys.argv[2].split(","):
-    sys.modules[module] = None  # its import raises ModuleNotFoundError
+from importlib.machinery import PathFinder
+missing, find = sys.argv[2].split(","), PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] in missing else find(name, *rest)
 import joblib
 from _table import outputs, problem
 models = joblib.load(sys.argv[1] + "/models.joblib")
@@ -55,6 +56,7 @@ except ImportError as error:
     assert "pip install" in str(error)
 else:
     raise AssertionError("trained without a framework")
+assert not set(missing) & set(sys.modules)
 """,
         tmp_path,
         ",".join(MODULES[backend]),
@@ -103,15 +105,26 @@ assert not loaded, loaded
 
 def generator_states(backend):
     """What the global generators would give next, without taking it from them."""
-    states = [repr(np.random.get_state(legacy=False)), random.getstate()]
+    states = [repr(np.random.get_state(legacy=False)), random.getstate()]  # noqa: NPY002
     if backend == "blitz":
         import torch
 
-        return [*states, torch.get_rng_state().tolist(), torch.is_grad_enabled(), torch.get_num_threads(), torch.get_default_dtype()]
+        return [
+            *states,
+            torch.get_rng_state().tolist(),
+            torch.is_grad_enabled(),
+            torch.get_num_threads(),
+            torch.get_default_dtype(),
+        ]
     import tensorflow as tf
 
     context = __import__("tensorflow.python.eager.context", fromlist=["context"]).context()
-    return [*states, tf.random.get_global_generator().state.numpy().tolist(), context._seed, context._rng and context._rng.getstate()]
+    return [
+        *states,
+        tf.random.get_global_generator().state.numpy().tolist(),
+        context._seed,
+        context._rng and context._rng.getstate(),
+    ]
 
 
 @each_estimator
@@ -132,7 +145,7 @@ def test_global_generators_are_left_alone(name, backend):
 def test_global_seeds_decide_nothing(name, backend):
     X, y = problem(name)
     model = make(name, backend)
-    np.random.seed(99)
+    np.random.seed(99)  # noqa: NPY002
     random.seed(99)
     if backend == "blitz":
         import torch

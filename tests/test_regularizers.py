@@ -118,7 +118,12 @@ def test_weights_of_rows_enter_as_lassos(backend):
     scaler = StandardScaler().fit(X, sample_weight=weight)
     expected = Lasso(0.05, **EXACT).fit(scaler.transform(X), z, sample_weight=weight)
     model = ProbabilisticRegressor(
-        hidden_layer_sizes=(), likelihood=Normal(scale=1.0), regularizer="l1", alpha=0.05, backend=backend, random_state=0
+        hidden_layer_sizes=(),
+        likelihood=Normal(scale=1.0),
+        regularizer="l1",
+        alpha=0.05,
+        backend=backend,
+        random_state=0,
     ).fit(X, y, sample_weight=weight)
     in_units = expected.coef_ * np.sqrt(np.cov(y, aweights=weight, ddof=0)) / scaler.scale_
     assert_close(model.coef_, in_units)
@@ -128,7 +133,12 @@ def test_weights_of_rows_enter_as_lassos(backend):
 def test_each_output_has_its_own_lasso(backend):
     X, y, Z, z = diabetes()
     model = ProbabilisticRegressor(
-        hidden_layer_sizes=(), likelihood=Normal(scale=1.0), regularizer="l1", alpha=0.05, backend=backend, random_state=0
+        hidden_layer_sizes=(),
+        likelihood=Normal(scale=1.0),
+        regularizer="l1",
+        alpha=0.05,
+        backend=backend,
+        random_state=0,
     ).fit(X, np.stack([y, X[:, 2]], axis=1))
     for coef, scale, target in ((model.coef_[0], y.std(), z), (model.coef_[1], X[:, 2].std(), Z[:, 2])):
         assert_close(coef * X.std(axis=0) / scale, Lasso(0.05, **EXACT).fit(Z, target).coef_)
@@ -187,7 +197,13 @@ def test_l1_drops_inputs_that_say_nothing(backend):
     X = rng.normal(size=(400, 3))
     y = np.tanh(2 * X[:, 1]) + 0.1 * rng.normal(size=400)
     model = make(
-        "ProbabilisticRegressor", backend, regularizer="l1", alpha=0.05, max_iter=400, batch_size=400, early_stopping=False
+        "ProbabilisticRegressor",
+        backend,
+        regularizer="l1",
+        alpha=0.05,
+        max_iter=400,
+        batch_size=400,
+        early_stopping=False,
     ).fit(X, y)
     assert model.selected_features_.tolist() == [False, True, False]
     changed = X.copy()

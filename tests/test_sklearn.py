@@ -59,7 +59,9 @@ def test_check_of_scikit_learns_own(name, backend, check):
     check(name, fast(name, backend))
 
 
-@pytest.mark.parametrize(("name", "backend"), [case(backend, name) for backend in backends.BACKENDS for name in DEFAULTS])
+@pytest.mark.parametrize(
+    ("name", "backend"), [case(backend, name) for backend in backends.BACKENDS for name in DEFAULTS]
+)
 def test_check_estimator_with_defaults(name, backend, monkeypatch):
     # The default backend is "auto": what is tried first is what the test leaves.
     monkeypatch.setattr(backends, "BACKENDS", {backend: backends.BACKENDS[backend]})

@@ -42,7 +42,9 @@ def test_reports_of_a_fit(name, backend):
 def test_loss_is_the_negative_log_likelihood(backend):
     # In nats a row, of standardised targets, before the last update, which a one-cycle rate makes tiny.
     X, y = regression()
-    model = make("ProbabilisticRegressor", backend, likelihood=Normal(beta=0.0), alpha=0, batch_size=200, **EVERYTHING).fit(X, y)
+    model = make(
+        "ProbabilisticRegressor", backend, likelihood=Normal(beta=0.0), alpha=0, batch_size=200, **EVERYTHING
+    ).fit(X, y)
     expected = -model.predict_dist(X).logpdf(y).mean() - np.log(y.std())
     assert model.loss_ == pytest.approx(expected, abs=1e-3)
 
@@ -93,7 +95,9 @@ def test_patience_ends_training(backend):
     X, y = regression()
     stopped = make("ProbabilisticRegressor", backend, early_stopping=True, max_iter=300, n_iter_no_change=9, tol=0.05)
     assert 10 <= stopped.fit(X, y).n_iter_ < 150
-    impatient = make("ProbabilisticRegressor", backend, learning_rate="constant", tol=10.0, n_iter_no_change=7, **EVERYTHING)
+    impatient = make(
+        "ProbabilisticRegressor", backend, learning_rate="constant", tol=10.0, n_iter_no_change=7, **EVERYTHING
+    )
     # The first epoch improves on nothing; then seven do not improve by ten nats.
     assert impatient.fit(X, y).n_iter_ == 8
     with pytest.warns(ConvergenceWarning, match=r"max_iter=15 epochs.*Raise max_iter"):
@@ -191,7 +195,11 @@ def test_warm_start_with_another_network_starts_anew(backend):
 @each_backend
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"early_stopping": False}, {"early_stopping": False, "learning_rate": "constant", "tol": 0.05, "n_iter_no_change": 9}],
+    [
+        {},
+        {"early_stopping": False},
+        {"early_stopping": False, "learning_rate": "constant", "tol": 0.05, "n_iter_no_change": 9},
+    ],
     ids=["held_out", "one_cycle", "constant"],
 )
 def test_speed_of_the_machine_changes_nothing(backend, changes, monkeypatch):

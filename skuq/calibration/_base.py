@@ -1,7 +1,6 @@
 """The fit ladder of conformal prediction: who trains on which rows, who is calibrated on which."""
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
@@ -120,7 +119,7 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
     def _splits(self, X, y) -> list[tuple[np.ndarray, np.ndarray]]:
         """(training rows, calibration rows) of each fold; only the first for method="split"."""
         cv = DEFAULT_FOLDS if self.cv is None else self.cv
-        if not isinstance(cv, Integral):
+        if not isinstance(cv, int | np.integer):
             splits = list(check_cv(cv).split(X, y))
         elif len(y) < cv:
             raise ValueError(
@@ -128,7 +127,7 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
             )
         else:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
-            fold = assign_folds(y, cv, self._stratifies, np.random.default_rng(seed))
+            fold = assign_folds(y, int(cv), self._stratifies, np.random.default_rng(seed))
             splits = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(cv)]
         if self.method == "split":
             return splits[:1]
@@ -150,8 +149,6 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
     def _calibrate(self, X, y, weight, calibrated):
         weight = np.ones(len(y)) if weight is None else weight
         used = normalized_weight(np.concatenate([weight[rows] for _, rows in calibrated]))
-        if not np.any(used > 0):
-            raise ValueError("All calibration rows have a weight of zero. Check sample_weight, or choose another cv.")
         self._folds, start = [], 0
         for estimator, rows in calibrated:
             held_out = _safe_indexing(X, rows)

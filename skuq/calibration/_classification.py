@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, is_regressor
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import _check_y, check_is_fitted
 
 from .._base import check_levels
 from .._regression import COVERAGE_EXAMPLE
@@ -157,8 +157,8 @@ class ConformalClassifier(ClassifierMixin, Conformal):
                 f"ConformalClassifier needs a classifier, got the regressor {type(self._inner()).__name__}. Use "
                 f"ConformalRegressor."
             )
+        y = _check_y(y)
         check_classification_targets(y)
-        y = column_or_1d(y, warn=True)
         self.classes_ = np.unique(y) if prefit is None else np.sort(prefit.classes_)
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
@@ -238,6 +238,9 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         # A class is left out if enough calibration rows are less strange than it would be.
         stranger = sum(self._mass_below(fold, X) for fold in self._folds)
         sets = stranger[..., None] < needed
+        if self.conformity_score != "lac":
+            # With one estimator the likeliest class is in every set; folds that disagree must not leave one empty.
+            sets |= (stranger == stranger.min(axis=1, keepdims=True))[..., None]
         return sets if levels.ndim else sets[..., 0]
 
     def _mass_below(self, fold, X):

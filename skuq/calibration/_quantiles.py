@@ -13,6 +13,8 @@ _ROUNDING = 1e-9
 def normalized_weight(weight: np.ndarray) -> np.ndarray:
     """Weights whose mean over the positive ones is 1: equal weights become ones."""
     positive = weight[weight > 0]
+    if not len(positive):
+        raise ValueError("All calibration rows have a weight of zero. Check sample_weight, or choose another cv.")
     return np.ones_like(weight) if np.all(weight == weight[0]) else weight / positive.mean()
 
 

@@ -70,7 +70,8 @@ def normalized_band(estimator, X, coverage) -> Band:
     else:
         raise TypeError(
             f"conformity_score='normalized' needs a predicted spread, and {type(predictor).__name__} has neither "
-            f"predict_uncertainty nor predict(X, return_std=True). Use one of skuq's regressors, or conformity_score='absolute'."
+            f"predict_uncertainty nor predict(X, return_std=True). Use one of skuq's regressors, or "
+            f"conformity_score='absolute'."
         )
     return Band(mean, mean, np.broadcast_to(_columns(std), mean.shape))
 
@@ -148,8 +149,10 @@ class ConformalRegressor(RegressorMixin, Conformal):
 
     "quantile" calibrates each coverage for itself, as published, so intervals of coverages close to each other may
     fail to nest by the noise of few calibration rows; "absolute" and "normalized" always nest. It keeps the
-    calibration rows, since a coverage other than 0.9 has to predict them too. Where the correction would shrink an
-    interval past nothing, its midpoint is returned.
+    calibration rows, since a coverage other than 0.9 has to predict them too.
+
+    An interval always holds the middle of what the estimators said before calibration, as published intervals of low
+    coverage may not where folds disagree or a negative correction turns an interval inside out.
 
     References
     ----------
@@ -259,9 +262,9 @@ class ConformalRegressor(RegressorMixin, Conformal):
             lower, upper = (_widened(end, reach, band.scale, s) for end, s in ((band.lower, -1), (band.upper, 1)))
         else:
             lower, upper = cv_plus(bands, scores, weight, coverage)
-        # A correction that turns the interval inside out leaves nothing; its midpoint is the least that is an interval.
-        middle = np.where(lower > upper, 0.5 * (lower + upper), 0.0)
-        return np.stack([np.where(lower > upper, middle, end) for end in (lower, upper)], axis=-1)
+        # The estimators' own point is never left out: intervals nest, and none is turned inside out by its correction.
+        point = np.mean([0.5 * (band.lower + band.upper) for band in bands], axis=0)
+        return np.stack([np.minimum(lower, point), np.maximum(upper, point)], axis=-1)
 
     def _fold_scores(self, fold: Fold, coverage):
         if not self._keeps_rows or coverage == _FIT_COVERAGE:

@@ -44,6 +44,7 @@ class Trainer:
             self._features = {name: self._tensor(array) for name, array in features.items()}
             self._fixed = self._tensor(knobs.fixed)
             self._mask = self._tensor(program.kernel_mask)
+            self._frozen = [(tensor.start, tensor.stop) for tensor in program.network.frozen]
             self._optimizer = Adam(self._parameters, self._gradient, self._mask, knobs, program.l1)
             self._spectral = None
             if program.spectral_norm:
@@ -123,6 +124,8 @@ class Trainer:
         trunk.backward()
         if sampler:
             sampler.collect(noise)
+        for start, stop in self._frozen:
+            self._gradient[:, start:stop].zero_()
         self._optimizer.step(learning_rate)
         if self._spectral:
             self._spectral.step()

@@ -61,11 +61,11 @@ ACTIVATIONS = {
         lambda grad, z, a, out: aten.gelu_backward.grad_input(grad, z, grad_input=out),
     ),
     "elu": (
-        lambda z, out: _nn.elu(z, out=out),
+        lambda z, out: _nn.elu(z, out=out),  # type: ignore[call-arg]
         lambda grad, z, a, out: aten.elu_backward.grad_input(grad, 1.0, 1.0, 1.0, False, z, grad_input=out),
     ),
     "softplus": (
-        lambda z, out: _nn.softplus(z, out=out),
+        lambda z, out: _nn.softplus(z, out=out),  # type: ignore[call-arg]
         lambda grad, z, a, out: aten.softplus_backward.grad_input(grad, z, 1.0, 20.0, grad_input=out),
     ),
 }

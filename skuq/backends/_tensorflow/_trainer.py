@@ -131,8 +131,11 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
             with tf.GradientTape() as tape:
                 tape.watch(theta)
                 loss = _batch_loss(program, theta, X[i], y[i], weight[i], knobs, features, streams)
-            moments = tape.gradient(loss, theta), first, second, n_updates + i + 1
-            theta, first, second = adam(program, theta, *moments, learning_rate[i], knobs)
+            gradient = tape.gradient(loss, theta)
+            if network.frozen:
+                gradient *= program.trained_mask
+            moments = first, second, n_updates + i + 1
+            theta, first, second = adam(program, theta, gradient, *moments, learning_rate[i], knobs)
             if n_vectors:
                 theta, vectors = bound_spectral_norms(network, theta, vectors, knobs["spec_norm_bound"])
             return i + 1, theta, first, second, vectors, losses.write(i, loss)
