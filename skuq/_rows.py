@@ -17,7 +17,8 @@ def canonical_rows(X, y, sample_weight) -> tuple[np.ndarray, np.ndarray]:
     """Merge equal rows, drop rows of weight 0, and sort by content.
 
     A row that stands twice and a row of weight 2 are the same data, so they must train the same model, to the last
-    bit; and no duplicate can stand in training and held-out rows at once.
+    bit; and no duplicate can stand in training and held-out rows at once. Dense rows are sorted by their values, so
+    other units of a feature or of y leave the order, and with it shuffles and folds, as they are.
 
     Parameters
     ----------
@@ -33,15 +34,37 @@ def canonical_rows(X, y, sample_weight) -> tuple[np.ndarray, np.ndarray]:
         Summed weights.
     """
     keep = np.flatnonzero(sample_weight > 0)
-    key = (_row_hash(X) + _mix(_row_hash(y)))[keep]
-    order = keep[np.argsort(key, kind="stable")]
-    key = np.sort(key, kind="stable")
-    new = np.ones(len(order), bool)
-    twins = 1 + np.flatnonzero(key[1:] == key[:-1])
-    # A 64-bit hash may collide; equal rows must really be equal.
-    new[twins[_rows_equal(X, order[twins], order[twins - 1]) & _rows_equal(y, order[twins], order[twins - 1])]] = False
+    # Sparse rows have too many columns to sort by; a hash of each orders them.
+    keys = [_row_hash(X)] if sparse.issparse(X) else list(X.T)
+    order, new = _sort_by([*keys, *y.T], keep)
+    if sparse.issparse(X):
+        # A 64-bit hash may collide; equal rows must really be equal.
+        twins = np.flatnonzero(~new)
+        new[twins[~_rows_equal(X, order[twins], order[twins - 1])]] = True
     starts = np.flatnonzero(new)
     return order[starts], np.add.reduceat(sample_weight[order], starts)
+
+
+def _sort_by(columns, rows) -> tuple[np.ndarray, np.ndarray]:
+    """Sort `rows` by the first column, ties by the second, and so on; also whether each differs from the one before.
+
+    Only rows that still tie are looked at again, so continuous features cost one sort.
+    """
+    order = rows[np.argsort(columns[0][rows], kind="stable")]
+    new = _differs(columns[0][order])
+    for column in columns[1:]:
+        alone = new & np.append(new[1:], True)
+        tied = np.flatnonzero(~alone)
+        if not len(tied):
+            break
+        group = np.cumsum(new)[tied]
+        order[tied] = order[tied][np.lexsort((column[order[tied]], group))]
+        new[tied] |= _differs(column[order[tied]])
+    return order, new
+
+
+def _differs(values) -> np.ndarray:
+    return np.append(True, values[1:] != values[:-1])
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
@@ -50,19 +73,12 @@ def _mix(bits: np.ndarray) -> np.ndarray:
 
 
 def _row_hash(X) -> np.ndarray:
-    """64-bit hash of each row's values; zeros do not count, so dense and sparse rows agree."""
+    """64-bit hash of each sparse row's values; stored zeros do not count."""
     with np.errstate(over="ignore"):
         salt = _mix(np.arange(1, X.shape[1] + 1, dtype=np.uint64) * _GOLDEN)
-        if sparse.issparse(X):
-            bits = _mix(_bits(X.data) + salt[X.indices])
-            total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(np.where(X.data == 0, np.uint64(0), bits))])
-            return total[X.indptr[1:]] - total[X.indptr[:-1]]
-        hashed = np.empty(X.shape[0], np.uint64)
-        for start in range(0, X.shape[0], PASS_ROWS):
-            block = np.asarray(X[start : start + PASS_ROWS])
-            bits = np.where(block == 0, np.uint64(0), _mix(_bits(block) + salt))
-            hashed[start : start + PASS_ROWS] = bits.sum(axis=1, dtype=np.uint64)
-    return hashed
+        bits = _mix(_bits(X.data) + salt[X.indices])
+        total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(np.where(X.data == 0, np.uint64(0), bits))])
+        return total[X.indptr[1:]] - total[X.indptr[:-1]]
 
 
 def _bits(values):
@@ -72,9 +88,7 @@ def _bits(values):
 def _rows_equal(X, left, right):
     if not len(left):
         return np.zeros(0, bool)
-    if sparse.issparse(X):
-        return np.asarray(abs(X[left] - X[right]).sum(axis=1)).ravel() == 0
-    return (X[left] == X[right]).all(axis=1)
+    return np.asarray(abs(X[left] - X[right]).sum(axis=1)).ravel() == 0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ scikit-learn forwards only the methods it knows. These functions find the estima
 or any nest of them, pass X through the transformers before it, and call the estimator's own method.
 """
 
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -42,6 +43,8 @@ def unwrap(estimator, X):
             estimator = estimator.steps[-1][1]
         elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
         else:
             return estimator, X
 

@@ -38,7 +38,7 @@ def fit_classifier(data: Data, run: Run):
 
 def search(data: Data, run: Run):
     network = MLPRegressor(
-        (50,),
+        hidden_layer_sizes=(50,),
         batch_size=SEARCH_BATCH,
         learning_rate_init=0.01,
         max_iter=run.epochs,

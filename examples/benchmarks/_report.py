@@ -59,7 +59,8 @@ def _version(name):
 
 def summarize(row: Row, repetitions: list[dict]) -> dict:
     """Medians of each side, and of each backend the ratios to the hand-written side."""
-    sides = {name: _medians([r[name] for r in repetitions if "error" not in r[name]]) for name in repetitions[0]}
+    runs = [r["sides"] for r in repetitions]
+    sides = {name: _medians([run[name] for run in runs if "error" not in run[name]]) for name in runs[0]}
     sides = {name: side for name, side in sides.items() if side}
     hand = sides.get("hand")
     for backend in set(sides) - {"hand"}:
@@ -155,8 +156,8 @@ def _cold(summaries) -> str:
         "|MB hand|MB skuq"
     )
     title = (
-        "A fresh process: seconds of imports, of compilation (first run less warm run), of both with the run; memory of\n"
-        "the first run over what the process held before"
+        "A fresh process: seconds of imports, of compilation (first run less warm run), of both with the run; memory\n"
+        "of the first run over what the process held before"
     )
     return table(title, header, lines)
 
@@ -165,7 +166,7 @@ def _scale(summaries, quick) -> str:
     lines, smallest = [], {}
     for name, sides in summaries.items():
         for backend in BACKENDS:
-            if "hand" in sides or backend not in sides:
+            if ROWS[name].hand or backend not in sides:
                 continue
             side, row = sides[backend], ROWS[name]
             fitted = row.timed == "fit"

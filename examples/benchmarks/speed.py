@@ -118,7 +118,8 @@ def run_row(name: str, row: Row, args) -> list[dict]:
     for seed in range(args.repeats):
         if seed and perf_counter() - started > args.seconds:
             break
-        repetitions.append(repetition(name, names, args, seed))
+        load = os.getloadavg()[0]
+        repetitions.append({"load": load, "sides": repetition(name, names, args, seed)})
     return repetitions
 
 
@@ -167,7 +168,7 @@ def main() -> int:
         summary = _report.summarize(row, repetitions)
         result["rows"][name] = {"title": row.title, "summary": summary, "repetitions": repetitions}
         (args.output / "speed.json").write_text(json.dumps(result, indent=1))
-        errors = {e for r in repetitions for side in r.values() if (e := side.get("error"))}
+        errors = {e for r in repetitions for side in r["sides"].values() if (e := side.get("error"))}
         failed |= bool(errors)
         print(f"{name}: {perf_counter() - started:.0f} s", *sorted(errors), sep="\n  ", flush=True)
     text = _report.text(result)

@@ -61,8 +61,8 @@ class Classification:
             check_sets_nest,
             check_classifier_agrees_with_itself,
             check_samples_of_a_classifier,
-            check_rows_stand_alone,
             check_determinism,
+            check_rows_stand_alone,
             check_coverages,
         )
 

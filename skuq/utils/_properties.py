@@ -4,6 +4,9 @@ import numpy as np
 
 from ._subject import COVERAGES, N_ASKED, QUANTILES, require, require_equal, require_rising
 
+# Distance of far rows from the training rows, in their standard deviations.
+FAR = 30.0
+
 
 def check_answers_are_finite(subject):
     """Check for NaN and infinity."""

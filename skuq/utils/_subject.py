@@ -15,17 +15,12 @@ QUANTILES = [0.05, 0.3, 0.5, 0.7, 0.95]
 N_ROWS, N_ASKED, N_DRAWN = 120, 40, 400
 # Equal up to the rounding of float32.
 ROUNDING = 1e-5
-# Two trainings in two units may differ as two seeds do, for a seed may choose rows by their values; half the spread is
-# more than that, and less than what an answer in the wrong units is off by.
-TRAINING = 0.5
-LOCATIONS = ("predict", "predict_interval", "predict_quantiles", "predict_dist.mean")
 # A sample mean may miss the predicted mean by this many standard errors.
 STANDARD_ERRORS = 8
-# Distance of far rows from the training rows, in their standard deviations.
-FAR = 30.0
 
 
-def takes_positive_only(estimator):
+def takes_positive_only(estimator) -> bool:
+    """Whether targets must be positive, by the estimator's tag."""
     return get_tags(estimator).target_tags.positive_only
 
 
@@ -57,9 +52,8 @@ class Subject:
         self.rows = np.concatenate([self.X[: N_ASKED // 2], 1.5 * self.X[: N_ASKED // 2]])
         predictor, _ = reach_predictor(self.model, self.rows)
         for method in ("predict", *self.methods):
-            require(
-                hasattr(predictor, method), f"{type(predictor).__name__} has no {method}; name those it has: methods="
-            )
+            found = hasattr(predictor, method)
+            require(found, f"{type(predictor).__name__} has no {method}. Pass methods= with those it has.")
 
     def fit(self, X, y):
         """Clone with fixed seeds, fitted."""
@@ -106,12 +100,13 @@ class Subject:
 
 
 def require(condition, message):
+    """Assert, also under ``python -O``."""
     if not condition:
         raise AssertionError(message)
 
 
 def require_equal(found, expected, what, rtol=ROUNDING, atol=ROUNDING):
-    """Arrays are equal up to `rtol` and to `atol` times the spread of what is expected."""
+    """Assert that arrays are equal up to `rtol` and to `atol` times the spread of what is expected."""
     require(np.shape(found) == np.shape(expected), f"{what}: shapes {np.shape(found)} and {np.shape(expected)} differ.")
     error = np.abs(found - expected)
     allowed = atol * np.ptp(expected) + rtol * np.abs(expected) + np.finfo(float).tiny
@@ -123,7 +118,7 @@ def require_equal(found, expected, what, rtol=ROUNDING, atol=ROUNDING):
 
 
 def require_rising(values, what):
-    """Values do not fall along the last axis."""
+    """Assert that values do not fall along the last axis."""
     falls = np.diff(values, axis=-1)
     if np.any(falls < 0):
         *where, last = np.unravel_index(np.argmin(falls), falls.shape)

@@ -12,7 +12,7 @@ from ._trunk import Trunk
 
 # Below this many floating point operations a step, a second thread costs more than it gives, and far more where
 # another process keeps the other core busy.
-ONE_THREAD_FLOPS = 3e7
+ONE_THREAD_FLOPS = 2e8
 # Floats kept of the steps whose losses are evaluated together, and of random numbers generated ahead.
 HISTORY_FLOATS, NOISE_FLOATS = 1 << 18, 1 << 16
 MAX_STEPS_AHEAD = 64
