@@ -26,6 +26,7 @@ help:
 	@echo "make demo   install into .venv and run the five methods on real data"
 	@echo "make test   install into .venv and run lint, types and all tests"
 	@echo "make lint   ruff and mypy only"
+	@echo "make bench  install into .venv and time skuq beside the same work written by hand"
 	@echo "make docs   build docs/_build/html"
 	@echo "make clean  remove .venv and everything built"
 
@@ -60,11 +61,10 @@ lint: $(INSTALLED)
 docs: $(DOCS_INSTALLED)
 	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
 
-ifneq ($(wildcard examples/benchmarks/speed.py),)
+# Options: make bench BENCH="--quick --backend blitz"
 .PHONY: bench
 bench: $(INSTALLED)
-	$(BIN)/python examples/benchmarks/speed.py
-endif
+	$(BIN)/python examples/benchmarks/speed.py $(BENCH)
 
 .PHONY: clean
 clean:

@@ -12,6 +12,7 @@ from _table import (
     each_regressor,
     fitted,
     make,
+    no_dropout,
     outputs,
     problem,
     regression,
@@ -117,7 +118,7 @@ def test_grid_search(name, backend):
     assert search.best_params_ in (
         [p for p in search.cv_results_["params"] if p[f"{step}__alpha"] < 1 or p[f"{step}__regularizer"] is None]
     )
-    assert len(set(scores.values())) >= 3
+    assert len(set(scores.values())) >= 2
     said = outputs(search.best_estimator_[-1], search.best_estimator_[:-1].transform(X))
     found = through_the_module(search, X)
     assert_same(found, {key: said[key] for key in found})
@@ -234,9 +235,13 @@ def test_sparse_rows_are_dense_rows(name, backend):
     said = outputs(model, X)
     for convert in (sparse.csr_array, sparse.csc_matrix, sparse.coo_array):
         assert_same(outputs(model, convert(X)), said)
-    # Standardising leaves sparse rows without a shift; without it, training is the same.
-    dense, thin = (make(name, backend, standardize=False).fit(rows, y) for rows in (X, sparse.csr_array(X)))
-    assert_same(outputs(thin, X), outputs(dense, X), rtol=1e-6)
+    # Standardising leaves sparse rows without a shift, and they stand in another order: without both, training is the
+    # same but for the rounding of sums.
+    same = {"standardize": False, "batch_size": 200, "early_stopping": False, "max_iter": 30, **no_dropout(name)}
+    dense, thin = (outputs(make(name, backend, **same).fit(rows, y), X) for rows in (X, sparse.csr_array(X)))
+    for key in ("std", "proba", "interval"):
+        if key in dense:
+            np.testing.assert_allclose(thin[key], dense[key], rtol=0, atol=3e-3 * np.ptp(dense[key]), err_msg=key)
     assert make(name, backend).fit(sparse.csr_array(X), y).score(X, y) > 0.35
 
 

@@ -11,6 +11,7 @@ from _table import (
     each_regressor,
     fitted,
     make,
+    no_dropout,
     outputs,
     problem,
     regression,
@@ -158,6 +159,20 @@ def test_balanced_weights_are_scikit_learns(name, backend):
 # Units
 
 
+@each_estimator
+def test_powers_of_two_change_no_bit(name, backend):
+    # They leave every standardised number as it is, and so must the order of rows, shuffles, folds and masks.
+    X, y = problem(name)
+    unit = np.array([4.0, 0.5, 1024.0])
+    expected = outputs(fitted(name, backend), X)
+    if name.endswith("Classifier"):
+        assert_same(outputs(make(name, backend).fit(unit * X, y), unit * X), expected, rtol=1e-12)
+        return
+    for key, value in outputs(make(name, backend).fit(unit * X, 1024 * y), unit * X).items():
+        scale = 1024**2 if key in ("total", "aleatoric", "epistemic") else 1024
+        np.testing.assert_allclose(value / scale, expected[key], rtol=1e-9, err_msg=key)
+
+
 @each_regressor
 def test_answers_follow_the_units_of_y(name, backend):
     X, y = regression()
@@ -183,11 +198,6 @@ def test_units_of_x_do_not_matter(name, backend):
     for key in ("predict", "std", "proba", "interval", "quantiles"):
         if key in plain and not (key == "predict" and "proba" in plain):
             np.testing.assert_allclose(scaled[key], plain[key], rtol=0, atol=3e-3 * np.ptp(plain[key]), err_msg=key)
-
-
-def no_dropout(name):
-    """Masks of training fall on positions in a batch, not on rows, so they would differ."""
-    return {"dropout_rate": 0.0} if name.startswith("MCDropout") else {}
 
 
 # Seeds

@@ -85,7 +85,7 @@ def test_early_stopping_keeps_what_generalises(backend):
             "ProbabilisticRegressor", backend, early_stopping=early_stopping, hidden_layer_sizes=(64,), max_iter=400
         ).fit(X, y)
         scores[early_stopping] = model.predict_dist(X_new).logpdf(y_new).mean()
-        assert (model.n_iter_ == 400) == (early_stopping is False)
+        assert early_stopping or model.n_iter_ == 400
     assert scores[True] > scores[False] + 0.1
     assert scores["cross_fit"] > scores[False] + 0.1
 

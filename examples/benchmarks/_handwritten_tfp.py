@@ -29,7 +29,8 @@ def posterior(kernel_size, bias_size, dtype=None):
 def fit_wine(data: Data, run: Run):
     """After https://keras.io/examples/keras_recipes/bayesian_neural_networks/, its third experiment.
 
-    Two changes that let 100 epochs of these few rows train it: the target is standardised, and RMSprop runs at 0.01.
+    Two changes that let 100 epochs of these few rows train it: the target is standardised, and RMSprop runs at 0.01, the
+    best of 0.003, 0.01 and 0.03.
     """
     keras.utils.set_random_seed(run.seed)
     shift, scale = data.y.mean(), data.y.std()
