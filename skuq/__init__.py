@@ -1,8 +1,10 @@
 """scikit-learn estimators that know what they do not know."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from . import likelihoods
+from ._predictive import PredictiveCategorical, PredictiveMixture, Uncertainty
 from .bnn import BNNClassifier, BNNRegressor
 from .composites import (
     predict_dist,
@@ -22,6 +24,20 @@ try:
 except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
+# Imported when first used, so that `import skuq` stays quick.
+_LAZY = ("calibration", "metrics", "scorers", "utils")
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_LAZY])
+
+
 __all__ = [
     "BNNClassifier",
     "BNNRegressor",
@@ -29,10 +45,13 @@ __all__ = [
     "DeepEnsembleRegressor",
     "MCDropoutClassifier",
     "MCDropoutRegressor",
+    "PredictiveCategorical",
+    "PredictiveMixture",
     "ProbabilisticClassifier",
     "ProbabilisticRegressor",
     "SNGPClassifier",
     "SNGPRegressor",
+    "Uncertainty",
     "likelihoods",
     "predict_dist",
     "predict_interval",

@@ -51,11 +51,8 @@ class ClassifierTask(ClassifierMixin):
                 f"{type(self).__name__} needs at least two classes with a positive weight, got the class "
                 f"{classes.tolist()[present[0]]!r} only. Check y and sample_weight."
             )
-        weights = compute_class_weight(None, classes=classes, y=y)
-        if self.class_weight is not None:
-            weights = self._class_weights(classes, codes, y, sample_weight)
         self.classes_ = classes
-        self._loss_weights = weights
+        self._loss_weights = self._class_weights(classes, codes, y, sample_weight)
         return codes.reshape(-1, 1).astype(float)
 
     def _class_weights(self, classes, codes, y, sample_weight):

@@ -87,10 +87,15 @@ class Draws:
     def _block_outputs(self, weights, masks, block):
         return self.network.raw_outputs(weights, block, masks, self.features)
 
-    def random_features(self, X: np.ndarray) -> np.ndarray:
-        """Φ of the first draw, (n_rows, n_inducing)."""
+    def random_features(self, X: np.ndarray, then: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+        """Φ of the first draw, (n_rows, n_inducing), or what `then` makes of each block of it, (rows, k)."""
         network, weights = self.network, self.network.views(self.weights[:1].astype(float))
-        return by_blocks(lambda block: network.random_features(network.hidden(weights, block), self.features), X)[0]
+
+        def features(block):
+            phi = network.random_features(network.hidden(weights, block), self.features)
+            return phi if then is None else then(phi[0])[None]
+
+        return by_blocks(features, X)[0]
 
 
 @dataclass

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from ._threads import single_blas_thread
+
 # A direction whose variance the data changed by less than this share is dropped; v is off by at most as much.
-NEGLIGIBLE = 1e-7
+NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class RandomFeatureGP:
             Row weight times the curvature of the log-likelihood, for each precision.
         ridge : float
         """
-        pairs = [_eigen(features, w, ridge) for w in weights.T]
+        with single_blas_thread():
+            pairs = [_eigen(features, w, ridge) for w in weights.T]
         return cls(ridge, [vectors for _, vectors in pairs], [values for values, _ in pairs])
 
     @property

@@ -91,7 +91,7 @@ class PredictiveMixture:
     --------
     >>> import numpy as np
     >>> from skuq.likelihoods import Normal
-    >>> from skuq._predictive import PredictiveMixture
+    >>> from skuq import PredictiveMixture
     >>> two = {"loc": np.array([[[-1.0]], [[1.0]]]), "scale": np.ones((2, 1, 1))}
     >>> mixture = PredictiveMixture(Normal(), two, single_output=True)
     >>> mixture.mean(), mixture.var()

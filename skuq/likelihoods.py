@@ -378,7 +378,7 @@ class Laplace(_LocationScale):
         return stats.laplace(parameters["loc"], parameters["scale"])
 
     def best_scale(self, y, parameters, weight, axis):
-        """Factor of the scale that maximises the likelihood: the mean of |z|."""
+        """Factor of the scale that maximises the likelihood: the mean of ``|z|``."""
         return _weighted_mean(np.abs(y - parameters["loc"]) / parameters["scale"], weight, axis)
 
     def initial_parameters(self, y, sample_weight):

@@ -99,16 +99,14 @@ class _SNGP(Estimator):
     def _knobs(self, problem):
         return replace(super()._knobs(problem), spec_norm_bound=self.spec_norm_bound or 1.0)
 
-    def _features(self, problem):
-        return problem.network.initial_random_features(
-            np.random.default_rng(problem.seeds["features"]), self.kernel_scale
-        )
+    def _features(self, network, seed):
+        return network.initial_random_features(np.random.default_rng(seed), self.kernel_scale)
 
     def _finish(self, problem, members, parameters):
         network = problem.network
         if self.spec_norm_bound is not None:
             parameters = bound_spectral_norms(network, parameters, self.spec_norm_bound)
-        draws = Draws(network, parameters, self._features(problem))
+        draws = Draws(network, parameters, problem.features)
         rows = problem.rows
         X = rows.X.toarray() if sparse.issparse(rows.X) else rows.X
         features = draws.random_features(X)
@@ -117,13 +115,17 @@ class _SNGP(Estimator):
         self._set_state(problem, members, parameters, draws, gp)
 
     def _latent(self, rows):
-        """Mean (n_rows, n_raw), variance (n_rows, n_precisions) and raw constants (1, n_constants) of standardised rows."""
+        """Mean (n_rows, n_raw), variance (n_rows, n_precisions), raw constants (1, n_constants) of standardised rows."""
         state = self._state
-        features = state.draws.random_features(rows)
-        views = state.network.views(state.parameters)
-        mean = features @ views["kernel_out"][0].astype(float)
-        constants = views.get("constants", np.zeros((1, 0))).astype(float)
-        return mean, state.extra.variance(features), constants
+        views = state.network.views(state.parameters.astype(float))
+        beta = views["kernel_out"][0]
+
+        def moments(features):
+            return np.concatenate([features @ beta, state.extra.variance(features)], axis=1)
+
+        both = state.draws.random_features(rows, moments)
+        mean, variance = both[:, : beta.shape[1]], both[:, beta.shape[1] :]
+        return mean, variance, views.get("constants", np.zeros((1, 0)))
 
     def latent_mean_and_variance(self, X):
         """Mean and variance of the Gaussian process under the likelihood.
@@ -316,12 +318,6 @@ class SNGPClassifier(ClassifierTask, _SNGP):
     True
     """
 
-    learning_rate_init: float = parameter(
-        0.003,
-        [_POSITIVE],
-        """float > 0
-        The constant rate of Adam, or the highest of the one-cycle rate.""",
-    )
     mean_field_factor: float = parameter(
         np.pi / 8,
         [Interval(Real, 0, None, closed="left")],
@@ -338,6 +334,7 @@ class SNGPClassifier(ClassifierTask, _SNGP):
 
     # Distance awareness, not held-out rows, is what tempers the probabilities.
     _auto_early_stopping = False
+    _auto_learning_rate = 0.003
 
     def _curvature(self, problem, members, draws, X):
         """Weights of the rows in each precision, (n_rows, 1) or (n_rows, n_latent)."""

@@ -34,6 +34,8 @@ LIKELIHOODS = {
 HEADS = {name: likelihood.head(2) for name, likelihood in LIKELIHOODS.items()}
 HEADS |= {"bernoulli": classification_head(2), "categorical": classification_head(3)}
 
+pytestmark = pytest.mark.xdist_group("blitz")
+
 
 @pytest.fixture(autouse=True)
 def one_thread():

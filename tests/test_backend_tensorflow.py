@@ -24,6 +24,8 @@ tfd = tfp.distributions
 from skuq.backends import _tensorflow as backend  # noqa: E402
 from skuq.backends._tensorflow import _losses, _posterior, _trainer, _trunk  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("tensorflow")
+
 LIKELIHOODS = [
     *(family(scale=scale) for family in (lk.Normal, lk.Laplace, lk.StudentT) for scale in ("input", "constant", 0.7)),
     lk.StudentT(df=5.0),
