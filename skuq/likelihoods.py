@@ -562,7 +562,7 @@ class NegativeBinomial(_Count):
     Examples
     --------
     >>> from skuq.likelihoods import NegativeBinomial
-    >>> float(NegativeBinomial().var({"mean": 2.0, "concentration": 4.0}))
+    >>> round(float(NegativeBinomial().var({"mean": 2.0, "concentration": 4.0})), 6)
     3.0
     """
 
