@@ -36,6 +36,13 @@ class ClassifierTask(ClassifierMixin):
         Weight of each class in the loss, ``{label: weight}``; "balanced": inversely to the classes' weights in y.""",
     )
 
+    _attributes_doc = """
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in ``fit``, sorted.
+    coef_, intercept_ : ndarray of shape (1 or n_classes, n_features), ndarray of shape (1 or n_classes,)
+        Of a linear model (``hidden_layer_sizes=()``), in the user's units; the mean over networks.
+"""
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True

@@ -2,14 +2,35 @@
 
 An estimator is a dataclass of :func:`parameter` fields, so its constructor is explicit, stores its arguments and does
 nothing else. :func:`estimator` derives from the same fields what scikit-learn and readers need:
-``_parameter_constraints`` and the "Parameters" section of the docstring.
+``_parameter_constraints`` and the "Parameters" section of the docstring. The "Attributes" section is put together from what
+the task says of its own (``_attributes_doc``) and what all estimators share.
 """
 
 import inspect
 from dataclasses import dataclass, field, fields
 from typing import Any, dataclass_transform
 
-PLACEHOLDER = "{parameters}"
+SHARED_ATTRIBUTES = """
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the features, where X has them.
+    n_iter_ : int
+        Epochs trained.
+    loss_ : float
+        Last value of the loss curve.
+    loss_curve_ : list of float
+        Training loss of each epoch in nats a row, mean over networks, with the L2 penalty; for a BNN the negative evidence
+        lower bound.
+    validation_loss_curve_ : list of float or None
+        Held-out score at each evaluation, mean over the networks that hold rows out; None if none does.
+    n_nonzero_weights_ : int
+        Kernel weights of all networks that are not exactly zero; posterior means for a BNN.
+    selected_features_ : ndarray of bool, shape (n_features,)
+        Inputs with any nonzero outgoing weight.
+    backend_ : str
+        The backend that trained.
+"""
 
 
 def parameter(default: Any, constraints: list, doc: str) -> Any:
@@ -45,7 +66,8 @@ def estimator(owner):
     """Turn a class of :func:`parameter` fields into an estimator class: constructor, constraints, docstring."""
     owner = dataclass(eq=False, repr=False, match_args=False, kw_only=True)(owner)
     owner._parameter_constraints = {f.name: f.metadata["constraints"] for f in fields(owner)}
-    if owner.__doc__ and PLACEHOLDER in owner.__doc__:
+    if owner.__doc__ and "{parameters}" in owner.__doc__:
         text = inspect.cleandoc(owner.__doc__)
-        owner.__doc__ = text.replace(PLACEHOLDER, describe(owner))
+        attributes = f"{inspect.cleandoc(owner._attributes_doc)}\n{inspect.cleandoc(SHARED_ATTRIBUTES)}"
+        owner.__doc__ = text.replace("{parameters}", describe(owner)).replace("{attributes}", attributes) + "\n"
     return owner

@@ -28,6 +28,13 @@ class RegressorTask(RegressorMixin):
         "poisson", "negative_binomial", or an object of :mod:`skuq.likelihoods`.""",
     )
 
+    _attributes_doc = """
+    n_outputs_ : int
+        Number of targets.
+    coef_, intercept_ : ndarray of shape (n_features,) or (n_outputs, n_features), float or ndarray
+        Of a linear model (``hidden_layer_sizes=()``), in the user's units; the mean over networks.
+"""
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True

@@ -178,22 +178,7 @@ class BNNRegressor(RegressorTask, _BNN):
 
     Attributes
     ----------
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    n_outputs_ : int
-        Number of targets.
-    n_iter_ : int
-        Epochs trained.
-    loss_, loss_curve_ : float, list of float
-        Negative evidence lower bound in nats a row, last and of each epoch.
-    validation_loss_curve_ : list of float or None
-        Held-out score at each evaluation.
-    n_nonzero_weights_ : int
-        Posterior means of kernel weights that are not exactly zero.
-    selected_features_ : ndarray of bool, shape (n_features,)
-        Inputs with any nonzero outgoing posterior mean.
-    backend_ : str
-        The backend that trained.
+    {attributes}
 
     Examples
     --------
@@ -220,22 +205,7 @@ class BNNClassifier(ClassifierTask, _BNN):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels seen in ``fit``, sorted.
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    n_iter_ : int
-        Epochs trained.
-    loss_, loss_curve_ : float, list of float
-        Negative evidence lower bound in nats a row, last and of each epoch.
-    validation_loss_curve_ : list of float or None
-        Held-out score at each evaluation.
-    n_nonzero_weights_ : int
-        Posterior means of kernel weights that are not exactly zero.
-    selected_features_ : ndarray of bool, shape (n_features,)
-        Inputs with any nonzero outgoing posterior mean.
-    backend_ : str
-        The backend that trained.
+    {attributes}
 
     Examples
     --------

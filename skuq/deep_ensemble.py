@@ -42,22 +42,7 @@ class DeepEnsembleRegressor(RegressorTask, _DeepEnsemble):
 
     Attributes
     ----------
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    n_outputs_ : int
-        Number of targets.
-    n_iter_ : int
-        Epochs trained.
-    loss_, loss_curve_ : float, list of float
-        Training loss in nats a row, mean over members, last and of each epoch.
-    validation_loss_curve_ : list of float or None
-        Held-out score at each evaluation, mean over members.
-    n_nonzero_weights_ : int
-        Kernel weights of all members that are not exactly zero.
-    selected_features_ : ndarray of bool, shape (n_features,)
-        Inputs with any nonzero outgoing weight in any member.
-    backend_ : str
-        The backend that trained.
+    {attributes}
 
     Examples
     --------
@@ -84,22 +69,7 @@ class DeepEnsembleClassifier(ClassifierTask, _DeepEnsemble):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels seen in ``fit``, sorted.
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    n_iter_ : int
-        Epochs trained.
-    loss_, loss_curve_ : float, list of float
-        Training loss in nats a row, mean over members, last and of each epoch.
-    validation_loss_curve_ : list of float or None
-        Held-out score at each evaluation, mean over members.
-    n_nonzero_weights_ : int
-        Kernel weights of all members that are not exactly zero.
-    selected_features_ : ndarray of bool, shape (n_features,)
-        Inputs with any nonzero outgoing weight in any member.
-    backend_ : str
-        The backend that trained.
+    {attributes}
 
     Examples
     --------

@@ -87,22 +87,7 @@ class MCDropoutRegressor(RegressorTask, _MCDropout):
 
     Attributes
     ----------
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    n_outputs_ : int
-        Number of targets.
-    n_iter_ : int
-        Epochs trained.
-    loss_, loss_curve_ : float, list of float
-        Training loss in nats a row, last and of each epoch.
-    validation_loss_curve_ : list of float or None
-        Held-out score at each evaluation.
-    n_nonzero_weights_ : int
-        Kernel weights that are not exactly zero.
-    selected_features_ : ndarray of bool, shape (n_features,)
-        Inputs with any nonzero outgoing weight.
-    backend_ : str
-        The backend that trained.
+    {attributes}
 
     Examples
     --------
@@ -130,22 +115,7 @@ class MCDropoutClassifier(ClassifierTask, _MCDropout):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels seen in ``fit``, sorted.
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    n_iter_ : int
-        Epochs trained.
-    loss_, loss_curve_ : float, list of float
-        Training loss in nats a row, last and of each epoch.
-    validation_loss_curve_ : list of float or None
-        Held-out score at each evaluation.
-    n_nonzero_weights_ : int
-        Kernel weights that are not exactly zero.
-    selected_features_ : ndarray of bool, shape (n_features,)
-        Inputs with any nonzero outgoing weight.
-    backend_ : str
-        The backend that trained.
+    {attributes}
 
     Examples
     --------

@@ -19,24 +19,7 @@ class ProbabilisticRegressor(RegressorTask, Estimator):
 
     Attributes
     ----------
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    n_outputs_ : int
-        Number of targets.
-    n_iter_ : int
-        Epochs trained.
-    loss_, loss_curve_ : float, list of float
-        Training loss in nats a row, last and of each epoch.
-    validation_loss_curve_ : list of float or None
-        Held-out score at each evaluation.
-    coef_, intercept_ : ndarray of shape (n_features,) or (n_outputs, n_features), float or ndarray
-        Of a linear model (``hidden_layer_sizes=()``), in the user's units.
-    n_nonzero_weights_ : int
-        Kernel weights that are not exactly zero.
-    selected_features_ : ndarray of bool, shape (n_features,)
-        Inputs with any nonzero outgoing weight.
-    backend_ : str
-        The backend that trained.
+    {attributes}
 
     See Also
     --------
@@ -69,24 +52,7 @@ class ProbabilisticClassifier(ClassifierTask, Estimator):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels seen in ``fit``, sorted.
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    n_iter_ : int
-        Epochs trained.
-    loss_, loss_curve_ : float, list of float
-        Training loss in nats a row, last and of each epoch.
-    validation_loss_curve_ : list of float or None
-        Held-out score at each evaluation.
-    coef_, intercept_ : ndarray of shape (1 or n_classes, n_features), ndarray of shape (1 or n_classes,)
-        Of a linear model (``hidden_layer_sizes=()``), in the user's units.
-    n_nonzero_weights_ : int
-        Kernel weights that are not exactly zero.
-    selected_features_ : ndarray of bool, shape (n_features,)
-        Inputs with any nonzero outgoing weight.
-    backend_ : str
-        The backend that trained.
+    {attributes}
 
     See Also
     --------

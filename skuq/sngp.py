@@ -197,22 +197,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
 
     Attributes
     ----------
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    n_outputs_ : int
-        Number of targets.
-    n_iter_ : int
-        Epochs trained.
-    loss_, loss_curve_ : float, list of float
-        Training loss in nats a row, last and of each epoch.
-    validation_loss_curve_ : list of float or None
-        Held-out score at each evaluation.
-    n_nonzero_weights_ : int
-        Kernel weights that are not exactly zero.
-    selected_features_ : ndarray of bool, shape (n_features,)
-        Inputs with any nonzero outgoing weight.
-    backend_ : str
-        The backend that trained.
+    {attributes}
 
     Examples
     --------
@@ -286,22 +271,7 @@ class SNGPClassifier(ClassifierTask, _SNGP):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels seen in ``fit``, sorted.
-    n_features_in_ : int
-        Number of features seen in ``fit``.
-    n_iter_ : int
-        Epochs trained.
-    loss_, loss_curve_ : float, list of float
-        Training loss in nats a row, last and of each epoch.
-    validation_loss_curve_ : list of float or None
-        Held-out score at each evaluation.
-    n_nonzero_weights_ : int
-        Kernel weights that are not exactly zero.
-    selected_features_ : ndarray of bool, shape (n_features,)
-        Inputs with any nonzero outgoing weight.
-    backend_ : str
-        The backend that trained.
+    {attributes}
 
     Notes
     -----

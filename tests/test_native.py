@@ -1,10 +1,11 @@
 """Native models: a fitted estimator in its backend's own layers says what ``predict`` says, and can be read back."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from _table import each_backend, each_classifier, each_estimator, fitted, make, problem
+from _table import case, each_backend, each_classifier, each_estimator, fitted, make, problem
 from scipy import special
 
 # The native layers compute in float32.
@@ -176,3 +177,13 @@ def test_hand_made_changes_are_read_back(name, backend):
 
     native = backends.load(backend).to_native(changed)
     assert np.abs(model.from_native(native).predict_proba(X) - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("backend", [case("tensorflow")])
+def test_a_missing_library_of_layers_is_named(backend, monkeypatch):
+    model = fitted("SNGPClassifier", backend)
+    monkeypatch.setitem(sys.modules, "official", None)
+    for name in [name for name in sys.modules if name.startswith("official.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError, match=r"tf-models-official.*skuq\[tf-models\]"):
+        model.to_native()

@@ -15,6 +15,7 @@ as these layers do: call ``tf.random.set_seed`` before it for repeatable numbers
 ==========================  ========================================================================================
 """
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -128,9 +129,9 @@ def _dense(fitted, kl_weight, suffix, units, activation):
         return _variational(fitted, kl_weight, name, units, activation)
     # Zeros, since all weights are loaded: no initializer draws from a global generator.
     layer = tf_keras.layers.Dense(units, activation, kernel_initializer="zeros", name=name)
-    if fitted.spec_norm_bound is None or suffix == "out":
+    if fitted.spec_norm_bound is None or suffix in ("in", "out"):
         return layer
-    from official.nlp.modeling.layers.spectral_normalization import SpectralNormalization
+    SpectralNormalization = _official_layer("spectral_normalization", "SpectralNormalization")
 
     return SpectralNormalization(layer, norm_multiplier=fitted.spec_norm_bound, inhere_layer_name=True)
 
@@ -173,7 +174,7 @@ def _variational(fitted, kl_weight, name, units, activation):
 
 def _gaussian_process(fitted, h):
     """Raw outputs and predictive covariance (None without a precision) of the official layer or layers."""
-    from official.nlp.modeling.layers.gaussian_process import RandomFeatureGaussianProcess
+    RandomFeatureGaussianProcess = _official_layer("gaussian_process", "RandomFeatureGaussianProcess")
 
     n_raw, precision = fitted.network.head.n_raw, fitted.precision
     shared = precision is None or len(precision) == 1
@@ -204,6 +205,17 @@ def _gaussian_process(fitted, h):
 
 
 @tf_keras.utils.register_keras_serializable("skuq")
+def _official_layer(module, name):
+    """Layer of tf-models-official, imported only here: training and prediction do without it."""
+    try:
+        return getattr(importlib.import_module(f"official.nlp.modeling.layers.{module}"), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"The native SNGP model is built of tf-models-official's {name}, which is not installed. Install it with "
+            f"pip install 'skuq[tf-models]'."
+        ) from error
+
+
 class AppendConstants(tf_keras.layers.Layer):
     """Append the same learned numbers to every row, such as the logarithm of a constant noise."""
 
