@@ -185,7 +185,8 @@ class Estimator(BaseEstimator):
         None,
         [_AT_LEAST_ONE, None],
         """int or None
-        Epochs. None: as many as make about 200 n^0.45 steps, between 500 and 4000, but at least 5 epochs.""",
+        Epochs. None: as many as make about 200 n^0.45 steps, between 500 and 4000 (4000 for a linear model), but at least
+        5 epochs.""",
     )
     shuffle: bool = parameter(
         True,
@@ -205,7 +206,7 @@ class Estimator(BaseEstimator):
         0.1,
         [Interval(Real, 0, 1, closed="neither")],
         """float in (0, 1)
-        Share of the rows that a network (or sibling) holds out.""",
+        Share of the rows that a network (or sibling) holds out, as one of round(1 / share) equal folds, at least two.""",
     )
     n_iter_no_change: int | None = parameter(
         None,
@@ -503,6 +504,8 @@ class Estimator(BaseEstimator):
         views = network.views(weights)
         first = views[network.tensors[0].name]
         self.selected_features_ = np.any(first != 0, axis=(0, 2))
+        for name in ("coef_", "intercept_"):
+            vars(self).pop(name, None)  # of a linear model fitted before
         if not network.hidden_layer_sizes and not network.n_inducing:
             kernel, bias = (
                 views["kernel_out"].mean(axis=0).T.astype(float),

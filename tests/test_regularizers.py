@@ -210,3 +210,11 @@ def test_l1_drops_inputs_that_say_nothing(backend):
     changed[:, [0, 2]] = 100 * rng.normal(size=(400, 2))
     np.testing.assert_array_equal(model.predict(changed), model.predict(X))
     assert model.score(X, y) > 0.7
+
+
+@each_backend
+def test_coefficients_go_when_the_model_is_no_longer_linear(backend):
+    X, y = regression()
+    model = make("ProbabilisticRegressor", backend, hidden_layer_sizes=(), max_iter=5).fit(X, y)
+    assert hasattr(model, "coef_")
+    assert not hasattr(model.set_params(hidden_layer_sizes=(8,)).fit(X, y), "coef_")
