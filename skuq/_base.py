@@ -80,8 +80,10 @@ class State:
     likelihood : Likelihood or None
     head : Head
     fixed : ndarray of shape (head.n_fixed,)
-    noise_scale : ndarray of shape (n_outputs,)
+    noise_scale : ndarray of shape (1, 1, n_outputs)
         Factor of the learned noise scale, from held-out rows.
+    standardized : bool
+        Whether rows and targets were standardised.
     extra : object
         What a method alone needs (the Gaussian process of SNGP).
     """
@@ -94,7 +96,8 @@ class State:
     likelihood: Likelihood | None
     head: Head
     fixed: np.ndarray
-    noise_scale: np.ndarray = field(default_factory=lambda: np.ones(1))
+    noise_scale: np.ndarray = field(default_factory=lambda: np.ones((1, 1, 1)))
+    standardized: bool = True
     extra: object = None
 
 
@@ -322,6 +325,8 @@ class Estimator(BaseEstimator):
         backend = backends.resolve(self.backend)
         index, weight = canonical_rows(X, y, weight)
         X, y = X[index], y[index]
+        if previous is not None and not self._continues(previous):
+            previous = None
         target = self._encode_target(y, weight, previous)
         problem = self._pose(X, weight, target, sizes, previous)
         members, outcome = self._train(backend, problem, previous)
@@ -332,6 +337,10 @@ class Estimator(BaseEstimator):
         self.validation_loss_curve_ = outcome.held_out_losses or None
         self._finish(problem, members, outcome.parameters)
         self._report_weights()
+
+    def _continues(self, previous: State) -> bool:
+        """Whether the units of an earlier fit, in which its weights speak, are those of this one."""
+        return previous.standardized == self.standardize
 
     def _form_of_data(self) -> dict:
         """Features, classes and outputs, as fitted attributes have them."""
@@ -355,7 +364,7 @@ class Estimator(BaseEstimator):
         if previous is not None:
             x_standardizer = previous.x_standardizer
         elif self.standardize:
-            x_standardizer = Standardizer.fit(X, weight)
+            x_standardizer = Standardizer.fit(X, weight).without_constants()
         else:
             x_standardizer = Standardizer.identity(X.shape[1])
         network = self._network(X.shape[1], sizes, target.head)
@@ -405,8 +414,6 @@ class Estimator(BaseEstimator):
             score = members.scorer(rows, network, problem.target, lambda p: weights_of(network, p), problem.features)
         with progress_bar(self, schedule.n_epochs) as progress:
             outcome = train(trainer, rows, members.training_rows, schedule, rngs, score, progress)
-        if score is not None:
-            score(outcome.parameters)  # the noise scale of the weights that are kept
         return members, replace(outcome, parameters=outcome.parameters[members.kept])
 
     def _early_stopping(self):
@@ -470,7 +477,8 @@ class Estimator(BaseEstimator):
     def _starting_parameters(self, problem: Problem, rngs, previous) -> np.ndarray:
         """Parameters (n_members, n_parameters) at which training starts."""
         network = problem.network
-        if previous is not None and previous.network == network:
+        n_parameters = self._program(network).n_parameters
+        if previous is not None and previous.network == network and previous.parameters.shape[1] == n_parameters:
             return np.resize(previous.parameters, (len(rngs), previous.parameters.shape[1]))
         raw_bias, constants = problem.target.marginal_fit()
         return np.stack([network.initial_weights(rng, raw_bias, constants) for rng in rngs])
@@ -491,7 +499,8 @@ class Estimator(BaseEstimator):
             target.likelihood,
             target.head,
             target.fixed,
-            members.noise_scale if members.noise_scale is not None else np.ones(target.head.n_outputs),
+            members.noise_scale,
+            self.standardize,
             extra,
         )
 
@@ -503,9 +512,11 @@ class Estimator(BaseEstimator):
         self.n_nonzero_weights_ = int(np.count_nonzero(weights * network.kernel_mask))
         views = network.views(weights)
         first = views[network.tensors[0].name]
-        self.selected_features_ = np.any(first != 0, axis=(0, 2))
+        on_random_features = bool(network.n_inducing) and not network.hidden_layer_sizes
+        used = np.ones(network.n_features, bool) if on_random_features else np.any(first != 0, axis=(0, 2))
+        self.selected_features_ = used
         for name in ("coef_", "intercept_"):
-            vars(self).pop(name, None)  # of a linear model fitted before
+            self.__dict__.pop(name, None)  # of a linear model fitted before
         if not network.hidden_layer_sizes and not network.n_inducing:
             kernel, bias = (
                 views["kernel_out"].mean(axis=0).T.astype(float),
@@ -585,7 +596,7 @@ class Estimator(BaseEstimator):
             x_scale=state.x_standardizer.scale,
             y_shift=state.y_standardizer.shift,
             y_scale=state.y_standardizer.scale,
-            noise_scale=state.noise_scale,
+            noise_scale=state.noise_scale[:, 0],
             log_target=state.likelihood is not None and state.likelihood.target_transform == "log",
             dropout_rate=self.dropout_rate,
             features=state.draws.features,

@@ -65,7 +65,7 @@ class ClassifierTask(ClassifierMixin):
     def _class_weights(self, classes, codes, y, sample_weight):
         if isinstance(self.class_weight, str):
             mass = np.bincount(codes, weights=sample_weight, minlength=len(classes))
-            return mass.sum() / (len(classes) * np.maximum(mass, np.finfo(float).tiny)) * (mass > 0)
+            return np.divide(mass.sum(), len(classes) * mass, out=np.zeros_like(mass), where=mass > 0)
         weights = compute_class_weight(self.class_weight, classes=classes, y=y)
         if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
             raise ValueError(

@@ -18,6 +18,8 @@ from .likelihoods import link_parameters
 
 # More held-out rows than this do not make a score noticeably sharper.
 MAX_HELD_OUT = 4000
+# Weight of the trained noise itself beside what the held-out rows say of it.
+PRIOR_ROWS = 5
 
 
 @dataclass
@@ -34,20 +36,25 @@ class Members:
         Indices of the rows each trains on.
     held_out_rows : list of ndarray
         Indices of the rows each is scored on; empty for a network that trains on all rows.
-    noise_scale : ndarray of shape (n_outputs,) or None
-        After training: the factor of the learned noise that fits the held-out rows best.
+    noise_scales : ndarray of shape (n_kept, 1, n_outputs) or None
+        After training: the factor of each kept network's noise that fits held-out rows best, with the weights it kept.
     """
 
     count: int
     kept: np.ndarray
     training_rows: list
     held_out_rows: list
-    noise_scale: np.ndarray | None = None
+    noise_scales: np.ndarray | None = None
 
     @property
     def holds_out(self) -> bool:
         """Whether any network is scored on rows it does not see."""
         return any(len(rows) for rows in self.held_out_rows)
+
+    @property
+    def noise_scale(self) -> np.ndarray:
+        """One factor of the learned noise for all kept networks, (1, 1, n_outputs)."""
+        return np.ones((1, 1, 1)) if self.noise_scales is None else _geometric_mean(self.noise_scales)
 
     def scorer(self, rows: Rows, network: Network, target, weights_of, features):
         """Held-out score of trained parameters: (n_members, n_parameters) → (n_members,), in nats, lower is better.
@@ -57,8 +64,16 @@ class Members:
         """
         scoring = HeldOut(self, rows, network, target, features)
 
+        best = np.full(self.count, np.inf)
+
         def score(parameters):
-            scores, self.noise_scale = scoring(weights_of(parameters))
+            scores, factors = scoring(weights_of(parameters))
+            better = (scores < best)[self.kept]
+            np.minimum(scores, best, out=best)
+            if factors is not None:
+                if self.noise_scales is None:
+                    self.noise_scales = factors[self.kept].copy()
+                self.noise_scales[better] = factors[self.kept][better]
             return scores
 
         return score
@@ -120,22 +135,29 @@ class HeldOut:
         self.y = rows.y[index].astype(float)
 
     def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Scores (n_members,) and the noise factor that fits all held-out rows best, or None."""
+        """Scores (n_members,) and noise factors (n_members, 1, n_outputs), or None where no noise is learned."""
         views = self.network.views(weights[self.scored])
         # A network on the verge of diverging may overflow here; its score is then not finite and loses.
         with np.errstate(over="ignore", invalid="ignore"), single_blas_thread():
             raw = self.network.raw_outputs(views, self.X, fixed=self.features).astype(float)
             constants = views.get("constants", np.zeros((len(raw), 0))).astype(float)
             parameters = link_parameters(self.target.head, raw, constants, self.target.fixed)
-            loss, noise_scale = self._loss(parameters)
+            loss, own = self._loss(parameters)
         scores = np.full(len(weights), np.nan)
         scores[self.scored] = np.where(np.isfinite(loss), loss, np.inf)
-        scores[np.isnan(scores)] = scores[self.scored].mean()
-        return scores, noise_scale
+        # A sibling that diverged must not keep the others from being heard.
+        finite = loss[np.isfinite(loss)]
+        scores[np.isnan(scores)] = finite.mean() if len(finite) else np.inf
+        if own is None:
+            return scores, None
+        factors = np.repeat(_geometric_mean(own), len(weights), axis=0)
+        factors[self.scored] = own
+        return scores, factors
 
     def _loss(self, parameters):
         head, weight = self.target.head, self.weight
-        total = weight.sum(axis=1)
+        # A fold may hold nothing but rows of a class of weight 0.
+        total = np.maximum(weight.sum(axis=1), np.finfo(float).tiny)
         if self.target.likelihood is None:
             logits = parameters["logits"]
             if head.family == "bernoulli":
@@ -149,7 +171,17 @@ class HeldOut:
             nll = -standardised.logpdf(self.y, parameters).sum(axis=-1)
             return (weight * nll).sum(axis=1) / total, None
         own = standardised.best_scale(self.y, parameters, weight[..., None], axis=1)
-        pooled = standardised.best_scale(self.y, parameters, weight[..., None], axis=(0, 1))
         rescaled = {**parameters, "scale": parameters["scale"] * own}
         nll = -standardised.logpdf(self.y, rescaled).sum(axis=-1)
-        return (weight * nll).sum(axis=1) / total, pooled.reshape(-1)
+        n_rows = (weight > 0).sum(axis=1)[:, None, None]
+        return (weight * nll).sum(axis=1) / total, _shrink(own, n_rows)
+
+
+def _geometric_mean(factors):
+    """One factor for all networks; one overconfident network among them moves it little."""
+    return np.exp(np.log(factors).mean(axis=0, keepdims=True))
+
+
+def _shrink(factor, n_rows):
+    """Factor of the noise, drawn towards 1 where few rows speak: as if PRIOR_ROWS more had fitted exactly."""
+    return np.sqrt((n_rows * factor**2 + PRIOR_ROWS) / (n_rows + PRIOR_ROWS))

@@ -66,6 +66,10 @@ class RegressorTask(RegressorMixin):
         z = ((y - standardizer.shift) / standardizer.scale).astype(np.float32)
         return Target(likelihood.head(y.shape[1]), z, weight, None, standardizer, likelihood)
 
+    def _continues(self, previous):
+        likelihood = resolve_likelihood(self.likelihood)
+        return super()._continues(previous) and previous.likelihood.target_transform == likelihood.target_transform
+
     def _coefficient_shapes(self, coef, intercept):
         return (coef[0], float(intercept[0])) if self._single_output else (coef, intercept)
 

@@ -98,11 +98,14 @@ class Standardizer:
     Attributes
     ----------
     shift, scale : ndarray of shape (n_columns,)
-        Values become (x − shift) / scale; scale is never 0.
+        Values become (x − shift) / scale; scale is never 0, and infinite where a column is to be left at zero.
+    constant : ndarray of bool, shape (n_columns,)
+        Columns that did not vary.
     """
 
     shift: np.ndarray
     scale: np.ndarray
+    constant: np.ndarray | bool = False
 
     @classmethod
     def fit(cls, X, sample_weight) -> "Standardizer":
@@ -114,7 +117,12 @@ class Standardizer:
             rows = slice(start, start + PASS_ROWS)
             scaler.partial_fit(X[rows], sample_weight=sample_weight[rows])
         shift = np.zeros(X.shape[1]) if scaler.mean_ is None or sparse.issparse(X) else scaler.mean_
-        return cls(shift, scaler.scale_)
+        # StandardScaler gives constant columns the scale 1.
+        return cls(shift, scaler.scale_, (scaler.scale_ == 1) & ~np.isclose(scaler.var_, 1))
+
+    def without_constants(self) -> "Standardizer":
+        """Send columns that never varied to zero whatever their value: nothing was learned of them."""
+        return Standardizer(self.shift, np.where(self.constant, np.inf, self.scale))
 
     @classmethod
     def identity(cls, n_columns: int) -> "Standardizer":

@@ -168,7 +168,7 @@ class _BNN(Estimator):
 class BNNRegressor(RegressorTask, _BNN):
     """Bayesian neural network regressor, by variational inference.
 
-    A posterior q over the weights is trained to maximise the evidence lower bound, E_q[log p(y|x, w)] − KL(q‖p), with
+    A posterior q over the weights is trained to maximise E_q[log p(y|x, w)] − kl_weight · KL(q‖p), with
     reparameterised weight samples (Blundell et al. 2015, "Weight Uncertainty in Neural Networks"). A draw is the network
     with one set of weights from q.
 
@@ -195,7 +195,7 @@ class BNNRegressor(RegressorTask, _BNN):
 class BNNClassifier(ClassifierTask, _BNN):
     """Bayesian neural network classifier, by variational inference.
 
-    A posterior q over the weights is trained to maximise the evidence lower bound, E_q[log p(y|x, w)] − KL(q‖p), with
+    A posterior q over the weights is trained to maximise E_q[log p(y|x, w)] − kl_weight · KL(q‖p), with
     reparameterised weight samples (Blundell et al. 2015, "Weight Uncertainty in Neural Networks"). A draw is the network
     with one set of weights from q.
 

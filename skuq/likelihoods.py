@@ -29,8 +29,10 @@ __all__ = [
 
 # Standardised units. Keeps a density finite where a network fits a repeated target exactly.
 SCALE_FLOOR = 1e-3
-# exp() of a raw output beyond this would overflow float32 in a product of two means.
-EXP_LIMIT = 30.0
+# A mean of e^20 ≈ 5e8 is the largest of which scipy gives Poisson quantiles.
+EXP_LIMIT = 20.0
+# Log-normal: with |log mean| ≤ 100 and a scale of log y ≤ 10 the variance stays below e^400.
+LOG_LIMIT, LOG_SCALE_LIMIT = 100.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -475,7 +477,9 @@ class LogNormal(_LocationScale):
         return np.log(y)
 
     def to_target_units(self, parameters, shift, scale):
-        return {"loc": parameters["loc"] * scale + shift, "scale": parameters["scale"] * scale}
+        # Far outside the data a log mean may grow past what the mean and the variance of y can hold.
+        loc = np.clip(parameters["loc"] * scale + shift, -LOG_LIMIT, LOG_LIMIT)
+        return {"loc": loc, "scale": np.minimum(parameters["scale"] * scale, LOG_SCALE_LIMIT)}
 
 
 class Gamma(Likelihood):

@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted
 
 from . import backends
 from ._base import Estimator
@@ -56,6 +57,7 @@ class _MCDropout(Estimator):
             raise ValueError(
                 "A draw of a resnet is not a plain network; use to_native(), which keeps the dropout layers."
             )
+        check_is_fitted(self)
         exported = self._export()
         weights = thin(exported.network, exported.weights, self._state.draws.masks[draw])
         return backends.load(self.backend_).to_native(replace(exported, weights=weights, dropout_rate=0.0))

@@ -75,7 +75,8 @@ class _SNGP(Estimator):
         1.0,
         [_POSITIVE],
         """float > 0
-        Prior precision s of the output weights.""",
+        s of the precision s·I + Σ w ΦΦᵀ. The variance far from the data stays ‖Φ‖² ≈ 1; a larger s lets each row shrink it
+        less. It does not enter training.""",
     )
     n_draws: int = parameter(
         100,
@@ -188,8 +189,9 @@ class SNGPRegressor(RegressorTask, _SNGP):
 
     A residual network with bounded spectral norms keeps distances between rows; on its last hidden state stands a Gaussian
     process by random Fourier features (Liu et al. 2020, "Simple and Principled Uncertainty Estimation with Deterministic
-    Deep Learning via Distance Awareness"). After training one exact pass gives the posterior of its output weights:
-    Bayesian linear regression on Φ with a learned noise. Far from the data the epistemic variance returns to the prior's.
+    Deep Learning via Distance Awareness"). After training one exact pass gives the covariance of its output weights,
+    as Bayesian linear regression on Φ with the learned noise has it. Far from the data the epistemic variance returns to the
+    prior's.
 
     Parameters
     ----------
@@ -224,7 +226,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
         raw, constants = draws.raw(X)
         target = problem.target
         parameters = link_parameters(target.head, raw, constants, target.fixed)
-        if target.likelihood.learns_scale and members.noise_scale is not None:
+        if target.likelihood.learns_scale:
             parameters = {**parameters, "scale": parameters["scale"] * members.noise_scale}
         information = target.likelihood.on_training_scale().location_information(parameters)
         return np.broadcast_to(information, (1, len(raw[0]), target.head.n_outputs))[0]

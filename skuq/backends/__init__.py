@@ -15,7 +15,7 @@ in ``skuq/_training.py`` does the rest in NumPy, once for all backends.
 """
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -141,7 +141,7 @@ class Fitted:
     y_shift, y_scale : ndarray of shape (n_outputs,)
         Targets are y_shift + y_scale · (standardised target); 0 and 1 where the likelihood is not standardised, and
         for classifiers. For the log-normal they are in units of log y.
-    noise_scale : ndarray of shape (n_outputs,) or (1,)
+    noise_scale : ndarray of shape (n_members or 1, n_outputs or 1)
         Factor of the head's scale, from held-out rows.
     log_target : bool
         Whether the family describes log y (log-normal).
@@ -171,7 +171,7 @@ class Fitted:
     x_scale: np.ndarray
     y_shift: np.ndarray
     y_scale: np.ndarray
-    noise_scale: np.ndarray = field(default_factory=lambda: np.ones(1))
+    noise_scale: np.ndarray = field(default_factory=lambda: np.ones((1, 1)))
     log_target: bool = False
     dropout_rate: float = 0.0
     posterior: Posterior | None = None
@@ -185,6 +185,14 @@ class Fitted:
     ridge_penalty: float = 1.0
     precision: np.ndarray | None = None
     mean_field_factor: float = 0.0
+
+    def members(self) -> "list[Fitted]":
+        """Each member by itself: one row of weights, one of noise_scale."""
+        m_noise = len(self.noise_scale)
+        return [
+            replace(self, weights=self.weights[m : m + 1], noise_scale=self.noise_scale[m % m_noise][None])
+            for m in range(len(self.weights))
+        ]
 
 
 # Adam (Kingma & Ba 2015), the same in every backend.

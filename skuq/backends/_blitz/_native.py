@@ -46,7 +46,7 @@ def to_native(fitted):
             from ._bayesian import build_bayesian
 
             return build_bayesian(fitted)
-        models = [_build(fitted, weights) for weights in fitted.weights]
+        models = [_build(member, member.weights[0]) for member in fitted.members()]
     return models[0] if len(models) == 1 else models
 
 
@@ -206,8 +206,9 @@ class LikelihoodHead(nn.Module):
         super().__init__()
         self.layout, self.log_target = fitted.network.head, fitted.log_target
         self.constants = nn.Parameter(torch.tensor(constants, dtype=torch.float32))
-        for name in ("fixed", "y_shift", "y_scale", "noise_scale"):
-            self.register_buffer(name, torch.tensor(np.asarray(getattr(fitted, name), dtype=np.float32)))
+        buffers = {name: getattr(fitted, name) for name in ("fixed", "y_shift", "y_scale")}
+        for name, value in {**buffers, "noise_scale": fitted.noise_scale[0]}.items():
+            self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
 
     def forward(self, raw):
         """Return the distribution for raw outputs of shape (n_rows, n_raw)."""

@@ -54,9 +54,9 @@ def to_native(fitted, kl_weight=1.0):
         _load(_posterior_blocks(model, fitted), fitted.posterior_parameters)
         return model
     models = []
-    for weights in fitted.weights:
-        model = _build(fitted, kl_weight)
-        _load(_weight_blocks(model, fitted), weights)
+    for member in fitted.members():
+        model = _build(member, kl_weight)
+        _load(_weight_blocks(model, fitted), member.weights[0])
         _load_singular_vectors(model, fitted.network)
         for i, layer in enumerate(_process_layers(model) if fitted.precision is not None else ()):
             layer._gp_cov_layer.precision_matrix.assign(fitted.precision[i])
@@ -236,7 +236,7 @@ class AppendConstants(tf_keras.layers.Layer):
 def _in_target_units(fitted):
     """Return the function from raw outputs, constants beside them, to the distribution of y in its own units."""
     head = fitted.network.head
-    arrays = (fitted.fixed, fitted.y_shift, fitted.y_scale, fitted.noise_scale)
+    arrays = (fitted.fixed, fitted.y_shift, fitted.y_scale, fitted.noise_scale[0])
     fixed, shift, scale, noise = (tf.constant(a, tf.float32) for a in arrays)
 
     def make_distribution(t):
