@@ -84,6 +84,8 @@ class State:
         Factor of the learned noise scale, from held-out rows.
     standardized : bool
         Whether rows and targets were standardised.
+    settings : dict
+        Parameters that prediction reads, as they were in ``fit``: changing one later changes no prediction.
     extra : object
         What a method alone needs (the Gaussian process of SNGP).
     """
@@ -98,6 +100,7 @@ class State:
     fixed: np.ndarray
     noise_scale: np.ndarray = field(default_factory=lambda: np.ones((1, 1, 1)))
     standardized: bool = True
+    settings: dict = field(default_factory=dict)
     extra: object = None
 
 
@@ -267,6 +270,8 @@ class Estimator(BaseEstimator):
     _n_siblings = 5
     # What learning_rate_init="auto" stands for; a linear model's loss is convex and takes a higher rate.
     _auto_learning_rate = 0.01
+    # Names of parameters that prediction reads.
+    _predicts_with: ClassVar[tuple] = ()
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -501,6 +506,7 @@ class Estimator(BaseEstimator):
             target.fixed,
             members.noise_scale,
             self.standardize,
+            {name: getattr(self, name) for name in self._predicts_with},
             extra,
         )
 

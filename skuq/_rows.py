@@ -113,9 +113,15 @@ class Standardizer:
         scaler = StandardScaler(with_mean=not sparse.issparse(X))
         # StandardScaler takes the sum of the weights for a count when it judges whether a column is constant.
         sample_weight = sample_weight / sample_weight.mean()
-        for start in range(0, X.shape[0], PASS_ROWS):
-            rows = slice(start, start + PASS_ROWS)
-            scaler.partial_fit(X[rows], sample_weight=sample_weight[rows])
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, X.shape[0], PASS_ROWS):
+                rows = slice(start, start + PASS_ROWS)
+                scaler.partial_fit(X[rows], sample_weight=sample_weight[rows])
+        if not np.isfinite(scaler.var_).all():
+            raise ValueError(
+                f"Values up to {abs(X).max():.3g} cannot be standardised: their variance is not finite in float64. Rescale X "
+                f"or y to smaller units."
+            )
         shift = np.zeros(X.shape[1]) if scaler.mean_ is None or sparse.issparse(X) else scaler.mean_
         # StandardScaler gives constant columns the scale 1.
         return cls(shift, scaler.scale_, (scaler.scale_ == 1) & ~np.isclose(scaler.var_, 1))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 from scipy import sparse, special
@@ -88,6 +89,7 @@ class _SNGP(Estimator):
 
     # Random features make each sibling dear; two say when to stop well enough.
     _n_siblings = 2
+    _predicts_with: ClassVar[tuple] = ("n_draws", "ridge_penalty")
 
     def _network(self, n_features, sizes, head):
         network = super()._network(n_features, sizes, head)
@@ -147,7 +149,7 @@ class _SNGP(Estimator):
         return np.concatenate([mean for mean, _ in pairs]), np.concatenate([variance for _, variance in pairs])
 
     def _n_draws(self):
-        return self.n_draws
+        return self._state.settings["n_draws"]
 
     def _sampled_latent(self, n_samples, rng):
         """Function from standardised rows to latent values (n_samples, n_rows, n_raw) of coherent draws of β."""
@@ -163,14 +165,14 @@ class _SNGP(Estimator):
         return replace(
             super()._export(),
             spec_norm_bound=self.spec_norm_bound,
-            ridge_penalty=self.ridge_penalty,
+            ridge_penalty=self._state.settings["ridge_penalty"],
             precision=self._state.extra.precision(self._state.network.n_inducing),
-            mean_field_factor=getattr(self, "mean_field_factor", 0.0),
+            mean_field_factor=self._state.settings.get("mean_field_factor", 0.0),
         )
 
     def _import(self, fitted):
         super()._import(fitted)
-        self._state = replace(self._state, extra=RandomFeatureGP.from_precision(fitted.precision, self.ridge_penalty))
+        self._state = replace(self._state, extra=RandomFeatureGP.from_precision(fitted.precision, fitted.ridge_penalty))
 
 
 def bound_spectral_norms(network: Network, parameters: np.ndarray, bound: float) -> np.ndarray:
@@ -246,8 +248,9 @@ class SNGPRegressor(RegressorTask, _SNGP):
                 state.likelihood, {**mixture.parameters, "scale": scale}, self._single_output, model_variance
             )
         # Equally likely quantiles of the Gaussian latent location stand for its distribution.
-        nodes = special.ndtri((np.arange(self.n_draws) + 0.5) / self.n_draws)[:, None, None]
-        raw = np.repeat(mean[None], self.n_draws, axis=0)
+        n_draws = self._n_draws()
+        nodes = special.ndtri((np.arange(n_draws) + 0.5) / n_draws)[:, None, None]
+        raw = np.repeat(mean[None], n_draws, axis=0)
         raw[..., : state.head.n_outputs] += nodes * np.sqrt(variance)
         return self._as_mixture(link_parameters(state.head, raw, constants, state.fixed))
 
@@ -307,6 +310,7 @@ class SNGPClassifier(ClassifierTask, _SNGP):
     # Distance awareness, not held-out rows, is what tempers the probabilities.
     _auto_early_stopping = False
     _auto_learning_rate = 0.003
+    _predicts_with = (*_SNGP._predicts_with, "mean_field_factor")
 
     def _curvature(self, problem, members, draws, X):
         """Weights of the rows in each precision, (n_rows, 1) or (n_rows, n_latent)."""
@@ -320,12 +324,13 @@ class SNGPClassifier(ClassifierTask, _SNGP):
 
     def _mean_probabilities(self, X, draws=None):
         mean, variance, _ = self._latent(X)
-        return class_probabilities(mean_field_logits(mean, variance, self.mean_field_factor))
+        factor = self._state.settings["mean_field_factor"]
+        return class_probabilities(mean_field_logits(mean, variance, factor))
 
     def _draw_probabilities(self, X):
         mean, variance, _ = self._latent(X)
         # The same standard normal points for every row: results depend on the row alone.
-        nodes = check_random_state(0).normal(size=(self.n_draws, 1, mean.shape[1]))
+        nodes = check_random_state(0).normal(size=(self._n_draws(), 1, mean.shape[1]))
         return class_probabilities(mean + nodes * np.sqrt(variance))
 
     def _uncertainty(self, X):

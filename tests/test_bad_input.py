@@ -533,3 +533,9 @@ def test_a_missing_backend_keeps_the_fit_before(name, backend, monkeypatch):
     assert_same(outputs(model, X), said)
     with pytest.raises(ImportError, match="is not installed"):
         model.to_native()
+
+
+def test_values_whose_variance_overflows_are_refused():
+    X, y = regression()
+    with pytest.raises(ValueError, match="variance is not finite"):
+        skuq.ProbabilisticRegressor().fit(X, y * 1e200)

@@ -153,3 +153,11 @@ def test_labels_keep_their_type(backend):
         model = make("SNGPClassifier", backend, max_iter=5).fit(X, labels)
         assert model.classes_.dtype == model.predict(X).dtype == model.sample_y(X).dtype == labels.dtype
         assert model.predict_dist(X).logpdf(labels).shape == (len(X),)
+
+
+@each_backend
+def test_parameters_changed_after_fit_change_no_prediction(backend):
+    model = make("SNGPClassifier", backend, max_iter=5)
+    X, y = problem("SNGPClassifier")
+    before = outputs(model.fit(X, y), X)
+    assert_same(outputs(model.set_params(n_draws=3, mean_field_factor=10.0), X), before)
