@@ -50,8 +50,6 @@ def unwrap(estimator, X):
 
 
 def _call(method, estimator, X, *args, **kwargs):
-    if hasattr(estimator, "best_estimator_") is False and hasattr(estimator, "param_distributions"):
-        check_is_fitted(estimator)
     predictor, X = unwrap(estimator, X)
     if not hasattr(predictor, method):
         check_is_fitted(estimator)
