@@ -17,6 +17,7 @@ from ._network import ACTIVATIONS, ARCHITECTURES, Network
 from ._parameters import estimator, parameter
 from ._progress import progress_bar
 from ._rows import Standardizer, canonical_rows
+from ._self_calibration import Calibration, calibrate, plan_calibration
 from ._training import Rows, Schedule, train
 from .backends import Fitted, Knobs, Program
 from .likelihoods import Head, Likelihood
@@ -88,6 +89,8 @@ class State:
         Parameters that prediction reads, as they were in ``fit``: changing one later changes no prediction.
     extra : object
         What a method alone needs (the Gaussian process of SNGP).
+    calibration : Calibration
+        Temperature, or conformal intervals and sets; neither where ``calibration=None``.
     """
 
     network: Network
@@ -102,6 +105,7 @@ class State:
     standardized: bool = True
     settings: dict = field(default_factory=dict)
     extra: object = None
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Estimator(BaseEstimator):
         Penalty on kernels (not biases). L1 is taken by a proximal step, so weights become exactly zero.""",
     )
     alpha: float = parameter(
-        1e-4,
+        1e-5,
         [_NON_NEGATIVE],
         """float ≥ 0
         Strength of the regularizer: the loss, a weighted mean over rows on standardised data, gains
@@ -184,15 +188,15 @@ class Estimator(BaseEstimator):
         "auto",
         [StrOptions({"auto"}), _POSITIVE],
         """float > 0 or "auto"
-        The constant rate of Adam, or the highest of the one-cycle rate. "auto": 0.01; 0.003 for ``SNGPClassifier``, 0.05
-        for a linear model.""",
+        The constant rate of Adam, or the highest of the one-cycle rate. "auto": 0.02; 0.01 for ``SNGPRegressor``, 0.003 for
+        ``SNGPClassifier``, 0.05 for a linear model.""",
     )
     max_iter: int | None = parameter(
         None,
         [_AT_LEAST_ONE, None],
         """int or None
-        Epochs. None: as many as make about 200 n^0.45 steps, between 500 and 4000 (4000 for a linear model), but at least
-        5 epochs.""",
+        Epochs. None: as many as make about 400 n^0.45 steps, between 1000 and 8000, but at least 5 epochs; half as many for
+        classifiers, ``BNNRegressor`` and ``SNGPRegressor``; 4000 for a linear model.""",
     )
     shuffle: bool = parameter(
         True,
@@ -269,7 +273,9 @@ class Estimator(BaseEstimator):
     _auto_early_stopping: ClassVar[bool | str] = "cross_fit"
     _n_siblings = 5
     # What learning_rate_init="auto" stands for; a linear model's loss is convex and takes a higher rate.
-    _auto_learning_rate = 0.01
+    _auto_learning_rate = 0.02
+    # Steps of max_iter=None for each n^0.45 rows.
+    _auto_steps = 200
     # Names of parameters that prediction reads.
     _predicts_with: ClassVar[tuple] = ()
 
@@ -332,16 +338,42 @@ class Estimator(BaseEstimator):
         X, y = X[index], y[index]
         if previous is not None and not self._continues(previous):
             previous = None
-        target = self._encode_target(y, weight, previous)
-        problem = self._pose(X, weight, target, sizes, previous)
+        seeds = self._seeds()
+        plan = self._plan_calibration(y, seeds["calibration"], previous)
+        own = slice(None) if plan is None else plan.own_rows
+        target = self._encode_target(y[own], weight[own], previous)
+        problem = self._pose(X[own], weight[own], target, sizes, seeds, previous)
         members, outcome = self._train(backend, problem, previous)
+        trained = self._refine(problem, members, outcome.parameters)
+        noise_scale = self._noise_scale(problem, members, trained)
         self.backend_ = backend
         self.n_iter_ = outcome.n_epochs
         self.loss_curve_ = outcome.losses
         self.loss_ = outcome.losses[-1] if outcome.losses else np.nan  # interrupted before the first step
         self.validation_loss_curve_ = outcome.held_out_losses or None
-        self._finish(problem, members, outcome.parameters)
+        self._finish(problem, noise_scale, trained[members.kept])
+        if plan is not None:
+            self._calibrate(X, y, weight, plan, previous)
         self._report_weights()
+
+    def _seeds(self) -> dict:
+        """Independent seed sequences of this fit, by what they are for."""
+        names = ("members", "trainer", "folds", "features", "draws", "calibration")
+        children = np.random.SeedSequence(seed_entropy(self.random_state)).spawn(len(names))
+        return dict(zip(names, children, strict=True))
+
+    def _plan_calibration(self, y, seed, previous):
+        """Which rows to hold out for calibration, if it is wanted."""
+        if self.calibration is None:
+            return None
+        before = None if previous is None else previous.calibration
+        return plan_calibration(len(y), self._strata(y), int(seed.generate_state(1)[0]), before)
+
+    def _calibrate(self, X, y, weight, plan, previous):
+        before = None if previous is None else previous.calibration
+        loss_weight = weight * self._weights_in_loss(y, weight)
+        calibration = calibrate(self, X, self._training_target(y), weight, loss_weight, plan, before)
+        self._state = replace(self._state, calibration=calibration)
 
     def _continues(self, previous: State) -> bool:
         """Whether the units of an earlier fit, in which its weights speak, are those of this one."""
@@ -364,7 +396,7 @@ class Estimator(BaseEstimator):
             )
         return sizes
 
-    def _pose(self, X, weight, target, sizes, previous) -> Problem:
+    def _pose(self, X, weight, target, sizes, seeds, previous) -> Problem:
         """Standardise the rows and write down the network and the seeds."""
         if previous is not None:
             x_standardizer = previous.x_standardizer
@@ -378,9 +410,6 @@ class Estimator(BaseEstimator):
             scaled = sparse.csr_array(X.multiply(1 / x_standardizer.scale), dtype=np.float32)
         else:
             scaled = x_standardizer(X)
-        names = ("members", "trainer", "folds", "features", "draws")
-        children = np.random.SeedSequence(seed_entropy(self.random_state)).spawn(len(names))
-        seeds = dict(zip(names, children, strict=True))
         # Weights that are trained further belong to the random features they were trained on.
         kept = previous is not None and previous.network == network
         features = previous.draws.features if kept else self._features(network, seeds["features"])
@@ -390,7 +419,7 @@ class Estimator(BaseEstimator):
         return Network(n_features, sizes, self.activation, self.architecture, head)
 
     def _train(self, backend, problem: Problem, previous):
-        """Train all members and return them with their best parameters."""
+        """Train all networks, siblings too, and return them with their best parameters."""
         rows, network = problem.rows, problem.network
         n_rows = len(rows.weight)
         members = plan_members(
@@ -419,7 +448,7 @@ class Estimator(BaseEstimator):
             score = members.scorer(rows, network, problem.target, lambda p: weights_of(network, p), problem.features)
         with progress_bar(self, schedule.n_epochs) as progress:
             outcome = train(trainer, rows, members.training_rows, schedule, rngs, score, progress)
-        return members, replace(outcome, parameters=outcome.parameters[members.kept])
+        return members, outcome
 
     def _early_stopping(self):
         if self.early_stopping != "auto":
@@ -436,7 +465,8 @@ class Estimator(BaseEstimator):
             batch_size = min(n_rows, int(np.clip(2 ** round(np.log2(max(n_rows, 1) / 10)), 32, 256)))
         n_epochs = self.max_iter
         if n_epochs is None:
-            steps = 4000 if linear else np.clip(200 * n_rows**0.45, 500, 4000)
+            pace = self._auto_steps
+            steps = 4000 if linear else np.clip(pace * n_rows**0.45, 2.5 * pace, 20 * pace)
             n_epochs = max(5, round(steps / -(-n_rows // batch_size)))
         patience = self.n_iter_no_change or max(10, int(0.4 * n_epochs))
         if isinstance(self.learning_rate_init, str):
@@ -488,12 +518,19 @@ class Estimator(BaseEstimator):
         raw_bias, constants = problem.target.marginal_fit()
         return np.stack([network.initial_weights(rng, raw_bias, constants) for rng in rngs])
 
-    def _finish(self, problem: Problem, members: Members, parameters) -> None:
-        """Set the fitted state from the trained parameters."""
-        weights = self._mean_weights(problem.network, parameters)
-        self._set_state(problem, members, parameters, Draws(problem.network, weights, problem.features))
+    def _refine(self, problem: Problem, members: Members, parameters) -> np.ndarray:
+        """Parameters of all networks, made better where a method knows how without another step of training."""
+        return parameters
 
-    def _set_state(self, problem: Problem, members: Members, parameters, draws: Draws, extra=None) -> None:
+    def _draws(self, problem: Problem, parameters) -> Draws:
+        """The functions that trained parameters (n_networks, n_parameters) stand for."""
+        return Draws(problem.network, self._mean_weights(problem.network, parameters), problem.features)
+
+    def _finish(self, problem: Problem, noise_scale, parameters) -> None:
+        """Set the fitted state from the trained parameters."""
+        self._set_state(problem, noise_scale, parameters, self._draws(problem, parameters))
+
+    def _set_state(self, problem: Problem, noise_scale, parameters, draws: Draws, extra=None) -> None:
         target = problem.target
         self._state = State(
             problem.network,
@@ -504,7 +541,7 @@ class Estimator(BaseEstimator):
             target.likelihood,
             target.head,
             target.fixed,
-            members.noise_scale,
+            noise_scale,
             self.standardize,
             {name: getattr(self, name) for name in self._predicts_with},
             extra,
@@ -542,6 +579,11 @@ class Estimator(BaseEstimator):
     def _check_rows(self, X):
         check_is_fitted(self)
         return validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+
+    def _fitted_conformal(self):
+        """Conformal estimator that gives intervals or sets in the model's place, or None."""
+        check_is_fitted(self)
+        return self._state.calibration.conformal
 
     def _chunks(self, X):
         """Standardised stretches of rows, each small enough that all draws of it fit in memory."""
@@ -584,9 +626,20 @@ class Estimator(BaseEstimator):
         Returns
         -------
         self : object
-            This estimator with the model's weights.
+            This estimator with the model's weights. A temperature stays as it was fitted.
+
+        Raises
+        ------
+        ValueError
+            If conformal intervals or sets were calibrated for the weights of ``fit``.
         """
         check_is_fitted(self)
+        if self._state.calibration.conformal is not None:
+            raise ValueError(
+                "The conformal calibration of this estimator holds for the weights of fit, not for others. Fit with "
+                "calibration=None, read the weights back, and calibrate on rows kept apart: "
+                "skuq.calibration.Conformal…(estimator, cv='prefit')."
+            )
         exported = backends.load(self.backend_).from_native(model, self._export())
         self._import(exported)
         self._report_weights()
@@ -606,6 +659,7 @@ class Estimator(BaseEstimator):
             log_target=state.likelihood is not None and state.likelihood.target_transform == "log",
             dropout_rate=self.dropout_rate,
             features=state.draws.features,
+            temperature=state.calibration.temperature,
         )
 
     def _import(self, fitted: Fitted) -> None:

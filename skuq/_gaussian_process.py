@@ -101,6 +101,30 @@ class RandomFeatureGP:
         return cls(ridge, [vectors for _, vectors in pairs], [values for values, _ in pairs])
 
 
+def posterior_mean(features: np.ndarray, y: np.ndarray, information: np.ndarray, ridge: float) -> np.ndarray:
+    """β of Bayesian linear regression, (s·I + Σ w ΦΦᵀ)⁻¹ Σ w Φ y, through the smaller of the two Gram matrices.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_rows, n_inducing)
+    y : ndarray of shape (n_rows,)
+    information : ndarray of shape (n_rows,)
+        w: row weight over the variance of the noise.
+    ridge : float
+    """
+    root = np.sqrt(information)
+    weighted = features * root[:, None]
+    n_rows, n_inducing = weighted.shape
+    with single_blas_thread():
+        if n_rows >= n_inducing:
+            precision = weighted.T @ weighted
+            precision[np.diag_indices(n_inducing)] += ridge
+            return linalg.solve(precision, weighted.T @ (root * y), assume_a="pos")
+        gram = weighted @ weighted.T
+        gram[np.diag_indices(n_rows)] += ridge
+        return weighted.T @ linalg.solve(gram, root * y, assume_a="pos")
+
+
 def _eigen(features, weights, ridge):
     """Eigenvalues and eigenvectors of Σ w ΦΦᵀ, through the smaller of its two Gram matrices."""
     weighted = features * np.sqrt(weights)[:, None]

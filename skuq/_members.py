@@ -1,4 +1,4 @@
-"""Who trains on which rows: members, siblings, held-out folds, and what the held-out rows say.
+"""Who trains on which rows: members, siblings, held-out folds, and when the held-out rows say to stop.
 
 A network that sees all rows cannot tell when it starts to fit their noise. So either each network holds rows out, or
 siblings do in its place: they train beside it, each without another fold, and the network itself, trained on all rows,
@@ -8,7 +8,6 @@ keeps the weights of the moment at which the siblings predict their held-out row
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from ._network import Network
 from ._rows import assign_folds
@@ -18,8 +17,6 @@ from .likelihoods import link_parameters
 
 # More held-out rows than this do not make a score noticeably sharper.
 MAX_HELD_OUT = 4000
-# Weight of the trained noise itself beside what the held-out rows say of it.
-PRIOR_ROWS = 5
 
 
 @dataclass
@@ -36,15 +33,12 @@ class Members:
         Indices of the rows each trains on.
     held_out_rows : list of ndarray
         Indices of the rows each is scored on; empty for a network that trains on all rows.
-    noise_scales : ndarray of shape (n_kept, 1, n_outputs) or None
-        After training: the factor of each kept network's noise that fits held-out rows best, with the weights it kept.
     """
 
     count: int
     kept: np.ndarray
     training_rows: list
     held_out_rows: list
-    noise_scales: np.ndarray | None = None
 
     @property
     def holds_out(self) -> bool:
@@ -52,29 +46,27 @@ class Members:
         return any(len(rows) for rows in self.held_out_rows)
 
     @property
-    def noise_scale(self) -> np.ndarray:
-        """One factor of the learned noise for all kept networks, (1, 1, n_outputs)."""
-        return np.ones((1, 1, 1)) if self.noise_scales is None else _geometric_mean(self.noise_scales)
+    def scored(self) -> np.ndarray:
+        """Networks that hold rows out."""
+        return np.flatnonzero([len(rows) for rows in self.held_out_rows])
 
     def scorer(self, rows: Rows, network: Network, target, weights_of, features):
         """Held-out score of trained parameters: (n_members, n_parameters) → (n_members,), in nats, lower is better.
 
         A learned noise is rescaled to the held-out rows before it is scored: early in training the mean is worth
-        keeping long before the noise is right. Networks without held-out rows get the mean of the others' scores.
+        keeping long before the noise is right. Where siblings hold rows out for another network, the mean of their scores
+        is everyone's: all keep their weights of the same moment.
         """
         scoring = HeldOut(self, rows, network, target, features)
-
-        best = np.full(self.count, np.inf)
+        for_another = len(self.scored) < self.count
 
         def score(parameters):
-            scores, factors = scoring(weights_of(parameters))
-            better = (scores < best)[self.kept]
-            np.minimum(scores, best, out=best)
-            if factors is not None:
-                if self.noise_scales is None:
-                    self.noise_scales = factors[self.kept].copy()
-                self.noise_scales[better] = factors[self.kept][better]
-            return scores
+            own = scoring(weights_of(parameters))
+            if not for_another:
+                return own
+            # A sibling that diverged must not keep the others from being heard.
+            finite = own[np.isfinite(own)]
+            return np.full(self.count, finite.mean() if len(finite) else np.inf)
 
         return score
 
@@ -121,7 +113,7 @@ class HeldOut:
 
     def __init__(self, members: Members, rows: Rows, network: Network, target, features):
         self.network, self.target, self.features = network, target, features
-        self.scored = np.flatnonzero([len(own) for own in members.held_out_rows])
+        self.scored = members.scored
         size = max(len(members.held_out_rows[m]) for m in self.scored)
         index = np.zeros((len(self.scored), size), int)
         self.weight = np.zeros((len(self.scored), size))
@@ -129,30 +121,19 @@ class HeldOut:
             own = members.held_out_rows[m]
             index[k, : len(own)] = own
             self.weight[k, : len(own)] = rows.weight[own]
-        X = rows.X[index.ravel()]
-        X = X.toarray() if sparse.issparse(X) else X  # type: ignore[attr-defined]
-        self.X = X.reshape(*index.shape, -1)
+        self.X = rows.dense(index.ravel()).reshape(*index.shape, -1)
         self.y = rows.y[index].astype(float)
 
-    def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Scores (n_members,) and noise factors (n_members, 1, n_outputs), or None where no noise is learned."""
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        """Scores of the networks that hold rows out, in their order, from the weights of all, (n_members, n_weights)."""
         views = self.network.views(weights[self.scored])
         # A network on the verge of diverging may overflow here; its score is then not finite and loses.
         with np.errstate(over="ignore", invalid="ignore"), single_blas_thread():
             raw = self.network.raw_outputs(views, self.X, fixed=self.features).astype(float)
             constants = views.get("constants", np.zeros((len(raw), 0))).astype(float)
             parameters = link_parameters(self.target.head, raw, constants, self.target.fixed)
-            loss, own = self._loss(parameters)
-        scores = np.full(len(weights), np.nan)
-        scores[self.scored] = np.where(np.isfinite(loss), loss, np.inf)
-        # A sibling that diverged must not keep the others from being heard.
-        finite = loss[np.isfinite(loss)]
-        scores[np.isnan(scores)] = finite.mean() if len(finite) else np.inf
-        if own is None:
-            return scores, None
-        factors = np.repeat(_geometric_mean(own), len(weights), axis=0)
-        factors[self.scored] = own
-        return scores, factors
+            loss = self._loss(parameters)
+        return np.where(np.isfinite(loss), loss, np.inf)
 
     def _loss(self, parameters):
         head, weight = self.target.head, self.weight
@@ -165,23 +146,12 @@ class HeldOut:
             else:
                 shifted = logits - logits.max(axis=-1, keepdims=True)
                 nll = np.log(np.exp(shifted).sum(axis=-1)) - (shifted * self.y).sum(axis=-1)
-            return (weight * nll).sum(axis=1) / total, None
+            return (weight * nll).sum(axis=1) / total
         standardised = self.target.likelihood.on_training_scale()
         if not standardised.learns_scale:
             nll = -standardised.logpdf(self.y, parameters).sum(axis=-1)
-            return (weight * nll).sum(axis=1) / total, None
+            return (weight * nll).sum(axis=1) / total
         own = standardised.best_scale(self.y, parameters, weight[..., None], axis=1)
         rescaled = {**parameters, "scale": parameters["scale"] * own}
         nll = -standardised.logpdf(self.y, rescaled).sum(axis=-1)
-        n_rows = (weight > 0).sum(axis=1)[:, None, None]
-        return (weight * nll).sum(axis=1) / total, _shrink(own, n_rows)
-
-
-def _geometric_mean(factors):
-    """One factor for all networks; one overconfident network among them moves it little."""
-    return np.exp(np.log(factors).mean(axis=0, keepdims=True))
-
-
-def _shrink(factor, n_rows):
-    """Factor of the noise, drawn towards 1 where few rows speak: as if PRIOR_ROWS more had fitted exactly."""
-    return np.sqrt((n_rows * factor**2 + PRIOR_ROWS) / (n_rows + PRIOR_ROWS))
+        return (weight * nll).sum(axis=1) / total

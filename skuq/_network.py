@@ -141,6 +141,11 @@ class Network:
         return tuple(t for t in self.tensors if t.is_kernel and t.name not in ("kernel_in", "kernel_out"))
 
     @cached_property
+    def output_kernel(self) -> Tensor:
+        """Kernel of the output layer; the β of a Gaussian process."""
+        return next(t for t in self.tensors if t.name == "kernel_out")
+
+    @cached_property
     def frozen(self) -> tuple[Tensor, ...]:
         """Tensors that training leaves as they are."""
         return tuple(t for t in self.tensors if self.frozen_projection and t.name in ("kernel_in", "bias_in"))
@@ -160,8 +165,8 @@ class Network:
     def kernel_mask(self) -> np.ndarray:
         """1 where the regularizer applies, else 0; float32 of shape (n_weights,).
 
-        These are the kernels, but not the output weights β on random features: those have the Gaussian process's own prior,
-        and a penalty that suits kernels would flatten every function it can express.
+        These are the kernels, but not the output weights β on random features: those have the Gaussian process's own prior
+        (`Knobs.ridge`), and a penalty that suits kernels would flatten every function it can express.
         """
         mask = np.zeros(self.n_weights, np.float32)
         for tensor in self.tensors:
@@ -193,6 +198,10 @@ class Network:
                 if tensor.name == "kernel_out":
                     bound = 0.0 if not self.hidden_layer_sizes else 0.1 * bound
                 tensors[tensor.name][0] = rng.uniform(-bound, bound, tensor.shape)
+                if tensor in self.frozen:
+                    tensors[tensor.name][0] = np.sqrt(PROJECTED_NORM / min(tensor.shape)) * orthonormal(
+                        tensor.shape, rng
+                    )
         if "bias_out" in tensors:
             tensors["bias_out"][0] = raw_bias
         if "constants" in tensors:
@@ -248,6 +257,15 @@ class Network:
         if self.n_inducing:
             h = self.random_features(h, fixed)
         return _affine(h, weights["kernel_out"], weights.get("bias_out"))
+
+
+def orthonormal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Random matrix whose rows, or columns where these are fewer, are orthonormal."""
+    n_rows, n_columns = shape
+    q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
+    # The sign that makes the factorisation unique, whatever library computes it.
+    q = q * np.sign(np.diag(r))
+    return q if n_rows >= n_columns else q.T
 
 
 def _affine(h, kernel, bias):

@@ -73,6 +73,11 @@ class Rows:
     y: np.ndarray
     weight: np.ndarray
 
+    def dense(self, index=slice(None)) -> np.ndarray:
+        """Some rows of X, dense."""
+        X = self.X[index]
+        return X.toarray() if sparse.issparse(X) else X  # type: ignore[attr-defined]
+
 
 @dataclass
 class Outcome:

@@ -134,9 +134,9 @@ class _BNN(Estimator):
             return start
         return np.stack([posterior.initial(weights, self.posterior_scale_init) for weights in start])
 
-    def _finish(self, problem, members, parameters):
+    def _draws(self, problem, parameters):
         seed = int(problem.seeds["draws"].generate_state(1)[0])
-        draws = PosteriorDraws(
+        return PosteriorDraws(
             problem.network,
             np.zeros((0, problem.network.n_weights), np.float32),
             posterior=self._posterior(problem.network),
@@ -144,7 +144,6 @@ class _BNN(Estimator):
             count=self.n_draws,
             seed=seed,
         )
-        self._set_state(problem, members, parameters, draws)
 
     def _export(self):
         network = self._state.network
@@ -189,6 +188,8 @@ class BNNRegressor(RegressorTask, _BNN):
     >>> model.sample_y(X, n_samples=5).shape
     (100, 5)
     """
+
+    _auto_steps = 200
 
 
 @estimator

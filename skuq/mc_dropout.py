@@ -20,7 +20,7 @@ class _MCDropout(Estimator):
     """Dropout in training; S sets of unit masks at prediction, the same for every row."""
 
     dropout_rate: float = parameter(
-        0.1,
+        0.05,
         [Interval(Real, 0, 1, closed="left")],
         """float in [0, 1)
         Share of the hidden units left out, in training and in each draw.""",
@@ -32,10 +32,10 @@ class _MCDropout(Estimator):
         Thinned networks in the predictive mixture, fixed when ``fit`` ends.""",
     )
 
-    def _finish(self, problem, members, parameters):
+    def _draws(self, problem, parameters):
         rng = np.random.default_rng(problem.seeds["draws"])
         masks = unit_masks(self.n_draws, problem.network.n_units, self.dropout_rate, rng)
-        self._set_state(problem, members, parameters, MaskedDraws(problem.network, parameters, masks=masks))
+        return MaskedDraws(problem.network, parameters, masks=masks)
 
     def draw_to_native(self, draw):
         """Return one draw, a thinned network, as a native model without dropout.

@@ -5,14 +5,14 @@ from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
-from scipy import sparse, special
+from scipy import special
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import Estimator
 from ._classification import ClassifierTask
 from ._draws import Draws
-from ._gaussian_process import RandomFeatureGP
+from ._gaussian_process import RandomFeatureGP, posterior_mean
 from ._network import Network
 from ._parameters import estimator, parameter
 from ._predictive import (
@@ -48,11 +48,12 @@ class _SNGP(Estimator):
         own architecture), or plain layers.""",
     )
     input_projection: str = parameter(
-        "random",
-        [StrOptions({"random", "trained"})],
-        """{"random", "trained"}
-        Projection of a resnet's inputs to its width: fixed random numbers, which keep distances (Johnson & Lindenstrauss
-        1984), or trained, which can select features but may also fold the inputs together.""",
+        "auto",
+        [StrOptions({"auto", "random", "trained"})],
+        """{"auto", "random", "trained"}
+        Projection of a resnet's inputs to its width. "random": fixed and orthonormal, so that it keeps distances, exactly as
+        long as the width is no less than the number of features. "trained": selects features, but may also fold the inputs
+        together. "auto": random where the width holds all features; trained where some of them must be given up.""",
     )
     spec_norm_bound: float | None = parameter(
         0.95,
@@ -76,8 +77,8 @@ class _SNGP(Estimator):
         1.0,
         [_POSITIVE],
         """float > 0
-        s of the precision s·I + Σ w ΦΦᵀ. The variance far from the data stays ‖Φ‖² ≈ 1; a larger s lets each row shrink it
-        less. It does not enter training.""",
+        s, the prior precision of β in its posterior's, s·I + Σ w ΦΦᵀ. The variance far from the data stays ‖Φ‖² ≈ 1; a larger
+        s lets each row shrink it less, and the mean follow each row less.""",
     )
     n_draws: int = parameter(
         100,
@@ -93,7 +94,9 @@ class _SNGP(Estimator):
 
     def _network(self, n_features, sizes, head):
         network = super()._network(n_features, sizes, head)
-        return replace(network, n_inducing=self.n_inducing, frozen_projection=self.input_projection == "random")
+        lossless = n_features <= network.hidden_width
+        frozen = lossless if self.input_projection == "auto" else self.input_projection == "random"
+        return replace(network, n_inducing=self.n_inducing, frozen_projection=frozen)
 
     def _program(self, network):
         spectral = self.spec_norm_bound is not None and bool(network.hidden_kernels)
@@ -105,17 +108,25 @@ class _SNGP(Estimator):
     def _features(self, network, seed):
         return network.initial_random_features(np.random.default_rng(seed), self.kernel_scale)
 
-    def _finish(self, problem, members, parameters):
-        network = problem.network
-        if self.spec_norm_bound is not None:
-            parameters = bound_spectral_norms(network, parameters, self.spec_norm_bound)
-        draws = Draws(network, parameters, problem.features)
+    def _finish(self, problem, noise_scale, parameters):
+        parameters = self._bounded(problem.network, parameters)
+        draws = Draws(problem.network, parameters, problem.features)
+        everything = np.arange(len(problem.rows.weight))
+        self._set_state(
+            problem, noise_scale, parameters, draws, self._posterior(problem, noise_scale, draws, everything)
+        )
+
+    def _posterior(self, problem, noise_scale, draws, index) -> RandomFeatureGP:
+        """Covariance of β after some of the training rows."""
         rows = problem.rows
-        X = rows.X.toarray() if sparse.issparse(rows.X) else rows.X
-        features = draws.random_features(X)
-        curvature = self._curvature(problem, members, draws, X)
-        gp = RandomFeatureGP.fit(features, rows.weight[:, None] * curvature, self.ridge_penalty)
-        self._set_state(problem, members, parameters, draws, gp)
+        X = rows.dense(index)
+        weight = rows.weight[index, None] * self._curvature(problem, noise_scale, draws, X)
+        return RandomFeatureGP.fit(draws.random_features(X), weight, self.ridge_penalty)
+
+    def _bounded(self, network, parameters):
+        if self.spec_norm_bound is None:
+            return parameters
+        return bound_spectral_norms(network, parameters, self.spec_norm_bound)
 
     def _latent(self, rows):
         """Mean (n_rows, n_raw), variance (n_rows, n_precisions), raw constants (1, n_constants) of standardised rows."""
@@ -140,7 +151,8 @@ class _SNGP(Estimator):
         Returns
         -------
         mean : ndarray of shape (n_samples, n_latent)
-            Logits (one for two classes, else one a class), or the likelihood's raw parameters in standardised units.
+            Logits before any temperature (one for two classes, else one a class), or the likelihood's raw parameters in
+            standardised units.
         variance : ndarray of shape (n_samples, 1 or n_latent)
             Predictive variance s·Φ(x) P⁻¹ Φ(x)ᵀ, shared by all logits or one for each.
         """
@@ -191,8 +203,9 @@ class SNGPRegressor(RegressorTask, _SNGP):
 
     A residual network with bounded spectral norms keeps distances between rows; on its last hidden state stands a Gaussian
     process by random Fourier features (Liu et al. 2020, "Simple and Principled Uncertainty Estimation with Deterministic
-    Deep Learning via Distance Awareness"). After training one exact pass gives the covariance of its output weights,
-    as Bayesian linear regression on Φ with the learned noise has it. Far from the data the epistemic variance returns to the
+    Deep Learning via Distance Awareness"). After training one exact pass gives its output weights and their covariance, as
+    Bayesian linear regression on Φ with the learned noise has them (another likelihood than the normal keeps the trained
+    output weights). Far from the data the epistemic variance returns to the
     prior's.
 
     Parameters
@@ -217,19 +230,59 @@ class SNGPRegressor(RegressorTask, _SNGP):
     # Regression gains more from a projection that weighs the features than it loses in distance awareness.
     input_projection: str = parameter(
         "trained",
-        [StrOptions({"random", "trained"})],
-        """{"random", "trained"}
-        Projection of a resnet's inputs to its width: trained, which weighs and selects features, or fixed random numbers,
-        which keep distances (Johnson & Lindenstrauss 1984) but know nothing of the target.""",
+        [StrOptions({"auto", "random", "trained"})],
+        """{"auto", "random", "trained"}
+        Projection of a resnet's inputs to its width. "trained": weighs and selects features. "random": fixed and orthonormal,
+        which keeps distances but knows nothing of the target. "auto": random where the width holds all features, else
+        trained.""",
     )
 
-    def _curvature(self, problem, members, draws, X):
+    _auto_learning_rate = 0.01
+    _auto_steps = 200
+
+    def _refine(self, problem, members, parameters):
+        """With a normal likelihood, β in closed form: the posterior mean of each network's Gaussian process."""
+        target = problem.target
+        if not isinstance(target.likelihood, Normal):
+            return parameters
+        refined = self._bounded(problem.network, parameters)
+        views = problem.network.views(refined)
+        for m, index in enumerate(members.training_rows):
+            X, y, weight = problem.rows.dense(index), problem.rows.y[index], problem.rows.weight[index]
+            draws = Draws(problem.network, refined[[m]], problem.features)
+            raw, constants = draws.raw(X)
+            scale = link_parameters(target.head, raw, constants, target.fixed)["scale"][0]
+            features = draws.random_features(X)
+            for j in range(target.head.n_outputs):
+                information = weight / np.broadcast_to(scale, y.shape)[:, j] ** 2
+                views["kernel_out"][m][:, j] = posterior_mean(features, y[:, j], information, self.ridge_penalty)
+        return refined
+
+    def _training_mixture(self, problem, members, parameters, networks, index):
+        """As predicted after the network's own training rows: each latent location with its posterior's quantiles."""
+        draws = self._draws(problem, parameters[networks])
+        posterior = self._posterior(problem, 1.0, draws, members.training_rows[networks[0]])
+        X = problem.rows.dense(index)
+        variance = draws.random_features(X, posterior.variance)
+        raw, constants = draws.raw(X)
+        raw = self._spread(raw[0], variance, problem.target.head.n_outputs, self.n_draws)
+        return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
+
+    @staticmethod
+    def _spread(mean, variance, n_outputs, n_draws):
+        """Equally likely quantiles of Gaussian latent locations, (n_draws, n_rows, n_raw)."""
+        nodes = special.ndtri((np.arange(n_draws) + 0.5) / n_draws)[:, None, None]
+        raw = np.repeat(mean[None], n_draws, axis=0)
+        raw[..., :n_outputs] += nodes * np.sqrt(variance)
+        return raw
+
+    def _curvature(self, problem, noise_scale, draws, X):
         """Fisher information of each target's location at the fitted parameters, (n_rows, n_outputs)."""
         raw, constants = draws.raw(X)
         target = problem.target
         parameters = link_parameters(target.head, raw, constants, target.fixed)
         if target.likelihood.learns_scale:
-            parameters = {**parameters, "scale": parameters["scale"] * members.noise_scale}
+            parameters = {**parameters, "scale": parameters["scale"] * noise_scale}
         information = target.likelihood.on_training_scale().location_information(parameters)
         return np.broadcast_to(information, (1, len(raw[0]), target.head.n_outputs))[0]
 
@@ -247,11 +300,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
             return PredictiveMixture(
                 state.likelihood, {**mixture.parameters, "scale": scale}, self._single_output, model_variance
             )
-        # Equally likely quantiles of the Gaussian latent location stand for its distribution.
-        n_draws = self._n_draws()
-        nodes = special.ndtri((np.arange(n_draws) + 0.5) / n_draws)[:, None, None]
-        raw = np.repeat(mean[None], n_draws, axis=0)
-        raw[..., : state.head.n_outputs] += nodes * np.sqrt(variance)
+        raw = self._spread(mean, variance, state.head.n_outputs, self._n_draws())
         return self._as_mixture(link_parameters(state.head, raw, constants, state.fixed))
 
     def _function_sampler(self, n_samples, rng):
@@ -280,8 +329,9 @@ class SNGPClassifier(ClassifierTask, _SNGP):
 
     Notes
     -----
-    ``predict_proba`` is the mean-field approximation softmax(logits / √(1 + λ v)). The entropy of these probabilities is the
-    total of ``predict_uncertainty``; it is split in the proportion that draws from the posterior give.
+    ``predict_proba`` is the mean-field approximation softmax(logits / √(1 + λ v)); a temperature divides these
+    logits too. The entropy of these probabilities is the total of ``predict_uncertainty``; it is split in the proportion
+    that draws from the posterior give.
 
     Examples
     --------
@@ -293,6 +343,19 @@ class SNGPClassifier(ClassifierTask, _SNGP):
     True
     """
 
+    kernel_scale: float = parameter(
+        2.0,
+        [_POSITIVE],
+        """float > 0
+        Squared length scale of the Gaussian kernel on the hidden state: exp(−‖h − h'‖² / (2 · kernel_scale)).""",
+    )
+    ridge_penalty: float = parameter(
+        0.1,
+        [_POSITIVE],
+        """float > 0
+        s, the prior precision of β: in training, where the loss of all rows gains ½ · s · ‖β‖², and in the precision
+        s·I + Σ w ΦΦᵀ of the posterior. A larger s is less sure everywhere; the variance far from the data stays ‖Φ‖² ≈ 1.""",
+    )
     mean_field_factor: float = parameter(
         np.pi / 8,
         [Interval(Real, 0, None, closed="left")],
@@ -312,7 +375,11 @@ class SNGPClassifier(ClassifierTask, _SNGP):
     _auto_learning_rate = 0.003
     _predicts_with = (*_SNGP._predicts_with, "mean_field_factor")
 
-    def _curvature(self, problem, members, draws, X):
+    def _knobs(self, problem):
+        # The loss is a mean over rows: the share of the prior in it.
+        return replace(super()._knobs(problem), ridge=self.ridge_penalty / problem.target.weight.sum())
+
+    def _curvature(self, problem, noise_scale, draws, X):
         """Weights of the rows in each precision, (n_rows, 1) or (n_rows, n_latent)."""
         if self.covariance == "shared":
             return np.ones((X.shape[0], 1))
@@ -322,16 +389,18 @@ class SNGPClassifier(ClassifierTask, _SNGP):
     def _n_uncertain(self):
         return self._state.head.n_raw
 
-    def _mean_probabilities(self, X, draws=None):
+    def _predictive_logits(self, X):
         mean, variance, _ = self._latent(X)
-        factor = self._state.settings["mean_field_factor"]
-        return class_probabilities(mean_field_logits(mean, variance, factor))
+        return mean_field_logits(mean, variance, self._state.settings["mean_field_factor"])[None]
+
+    def _mean_probabilities(self, X, draws=None):
+        return self._probabilities(self._predictive_logits(X)[0])
 
     def _draw_probabilities(self, X):
         mean, variance, _ = self._latent(X)
         # The same standard normal points for every row: results depend on the row alone.
         nodes = check_random_state(0).normal(size=(self._n_draws(), 1, mean.shape[1]))
-        return class_probabilities(mean + nodes * np.sqrt(variance))
+        return self._probabilities(mean + nodes * np.sqrt(variance))
 
     def _uncertainty(self, X):
         draws = class_uncertainty(self._draw_probabilities(X))
@@ -341,4 +410,4 @@ class SNGPClassifier(ClassifierTask, _SNGP):
 
     def _function_sampler(self, n_samples, rng):
         latent = self._sampled_latent(n_samples, rng)
-        return lambda rows: class_probabilities(latent(rows))
+        return lambda rows: self._probabilities(latent(rows))

@@ -94,6 +94,8 @@ class Knobs:
     ----------
     l1, l2 : float
         Penalty of one step's loss: l1·‖W‖₁ (by the proximal step) + ½·l2·‖W‖² (in the gradient), over kernels.
+    ridge : float
+        ½·ridge·‖β‖² in the gradient, over the output weights β on random features.
     weight_decay : float
         Decoupled decay of kernels (Loshchilov & Hutter 2019): W ← W − learning rate · decay · W.
     dropout_rate : float
@@ -114,6 +116,7 @@ class Knobs:
 
     l1: float = 0.0
     l2: float = 0.0
+    ridge: float = 0.0
     weight_decay: float = 0.0
     dropout_rate: float = 0.0
     spec_norm_bound: float = 1.0
@@ -162,6 +165,8 @@ class Fitted:
         Gaussian process precision s·I + Σ w ΦΦᵀ, shared by all logits (n_precisions = 1) or one for each.
     mean_field_factor : float
         λ of softmax(logits / √(1 + λ v)).
+    temperature : float
+        Divides the logits that the native model gives, not v: softmax(logits / √(1 + λ v)) holds with these logits.
     """
 
     network: Network
@@ -185,6 +190,7 @@ class Fitted:
     ridge_penalty: float = 1.0
     precision: np.ndarray | None = None
     mean_field_factor: float = 0.0
+    temperature: float = 1.0
 
     def members(self) -> "list[Fitted]":
         """Each member by itself: one row of weights, one of noise_scale."""

@@ -104,6 +104,28 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
         self._calibrate(X, y, weight, calibrated)
         return self
 
+    def calibrate_fitted(self, calibrated, X, y, weight, like):
+        """Calibrate estimators that are fitted already, each on rows that it has not seen.
+
+        Parameters
+        ----------
+        calibrated : list of (fitted estimator, ndarray of int)
+            Each estimator and its rows.
+        X : rows
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        weight : ndarray of shape (n_samples,)
+        like : estimator
+            A fitted classifier gives the classes.
+
+        Returns
+        -------
+        self : object
+        """
+        y = self._check_target(y, like)
+        self.estimators_ = [fitted for fitted, _ in calibrated]
+        self._calibrate(X, y, weight, calibrated)
+        return self
+
     def _is_prefit(self, estimator) -> bool:
         prefit = isinstance(self.cv, str)
         if (prefit or isinstance(estimator, FrozenEstimator)) and self.method == "cross":

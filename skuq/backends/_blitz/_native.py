@@ -99,7 +99,7 @@ class NativeModel(nn.Module):
         self.standardize = Standardize(fitted.x_shift, fitted.x_scale)
         self.hidden, self.output = hidden, output
         classifies = head.family in ("bernoulli", "categorical")
-        self.head = nn.Identity() if classifies else LikelihoodHead(fitted, constants)
+        self.head = Temperature(fitted.temperature) if classifies else LikelihoodHead(fitted, constants)
         self.ridge_penalty = fitted.ridge_penalty
         precision = None if fitted.precision is None else torch.tensor(fitted.precision)
         self.register_buffer("precision", precision)
@@ -190,6 +190,18 @@ class SpectralBound(nn.Module):
         factor = torch.clamp(self.bound / norm, max=1.0)
         self.factor.copy_(factor.detach())
         return weight * factor
+
+
+class Temperature(nn.Module):
+    """Logits / T."""
+
+    def __init__(self, temperature):
+        super().__init__()
+        self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float32))
+
+    def forward(self, logits):
+        """Divide the logits."""
+        return logits / self.temperature
 
 
 class LikelihoodHead(nn.Module):

@@ -46,6 +46,10 @@ class Trainer:
             self._mask = self._tensor(program.kernel_mask)
             self._frozen = [(tensor.start, tensor.stop) for tensor in program.network.frozen]
             self._optimizer = Adam(self._parameters, self._gradient, self._mask, knobs, program.l1)
+            self._ridge = None
+            if knobs.ridge and program.network.n_inducing:
+                beta = slice(program.network.output_kernel.start, program.network.output_kernel.stop)
+                self._ridge = self._gradient[:, beta], self._parameters[:, beta]
             self._spectral = None
             if program.spectral_norm:
                 self._spectral = SpectralBound(
@@ -126,6 +130,9 @@ class Trainer:
             sampler.collect(noise)
         for start, stop in self._frozen:
             self._gradient[:, start:stop].zero_()
+        if self._ridge:
+            gradient, beta = self._ridge
+            gradient.add_(beta, alpha=float(self._knobs.ridge))
         self._optimizer.step(learning_rate)
         if self._spectral:
             self._spectral.step()
@@ -154,6 +161,9 @@ class Trainer:
             losses += knobs.kl_weight * divergence
         if knobs.l2:
             losses += 0.5 * knobs.l2 * (parameters.square() * self._mask).sum(-1)
+        if self._ridge:
+            beta = network.output_kernel
+            losses += 0.5 * knobs.ridge * parameters[..., beta.start : beta.stop].square().sum(-1)
         return losses
 
     def _allocate(self, n_rows):
@@ -190,7 +200,7 @@ class Trainer:
             constants_gradient,
         )
         kept = {"raw": self._raw}
-        if sampler or self._knobs.l2 or network.head.n_constants:
+        if sampler or self._knobs.l2 or self._ridge or network.head.n_constants:
             kept["parameters"] = self._parameters
         if sampler:
             noise = self._parameters.new_empty(*leading, network.n_layer_weights)

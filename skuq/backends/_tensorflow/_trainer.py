@@ -19,7 +19,7 @@ from ._trunk import raw_outputs
 MAX_STEPS, STRETCH_BYTES = 512, 2**21
 # Numbers of `Knobs`, in the order in which they travel to the compiled function; then `fixed` and `prior_scale`.
 SCALARS = (
-    *("l1", "l2", "weight_decay", "dropout_rate", "spec_norm_bound"),
+    *("l1", "l2", "ridge", "weight_decay", "dropout_rate", "spec_norm_bound"),
     *("beta", "kl_weight", "prior_ratio", "prior_mix"),
 )
 # Independent random streams within one step.
@@ -164,8 +164,11 @@ def _batch_loss(program, theta, X, y, weight, knobs, features, streams):
     y = tf.where(weight[..., None] > 0, y, 1.0)
     nll = negative_log_likelihood(network.head, raw, constants, knobs["fixed"], y, knobs["beta"])
     data = tf.reduce_sum(tf.reshape(weight * nll, (theta.shape[0], -1)), axis=-1)
-    ridge = 0.5 * knobs["l2"] * tf.reduce_sum(program.kernel_mask * tf.square(theta), axis=-1)
-    return data + penalty + ridge
+    penalty += 0.5 * knobs["l2"] * tf.reduce_sum(program.kernel_mask * tf.square(theta), axis=-1)
+    if network.n_inducing:
+        beta = network.output_kernel
+        penalty += 0.5 * knobs["ridge"] * tf.reduce_sum(tf.square(theta[:, beta.start : beta.stop]), axis=-1)
+    return data + penalty
 
 
 def _named(knobs, n_fixed):

@@ -1,0 +1,666 @@
+"""``calibration=``: conformal intervals and sets, and a temperature, from rows that training did not see.
+
+References: the nominal coverage and the log loss on fresh rows, scipy's optimiser, the uncalibrated model of the same seed,
+the backends' native layers.
+"""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from _table import (
+    CLASSIFIERS,
+    assert_same,
+    case,
+    each_backend,
+    each_classifier,
+    each_estimator,
+    each_regressor,
+    make,
+    outputs,
+    problem,
+)
+from scipy import optimize, sparse, special, stats
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.estimator_checks import check_estimator
+from test_native import as_array, call, native_list, probabilities
+
+import skuq
+from skuq import _self_calibration, backends
+from skuq._self_calibration import plan_calibration
+from skuq.calibration import _temperature, fit_temperature
+from skuq.calibration._temperature import fit_mixture_temperature
+from skuq.likelihoods import Normal
+
+# Follow the training rows closely and believe them; SNGP too, where it ignores its variance.
+OVERCONFIDENT = {
+    "hidden_layer_sizes": (64,),
+    "early_stopping": False,
+    "alpha": 0.0,
+    "max_iter": 200,
+    "learning_rate_init": 0.02,
+}
+QUICK = {"max_iter": 15, "early_stopping": False}
+modes = pytest.mark.parametrize("mode", ["conformal", "temperature"])
+# One network and a closed form: what the tests below are about does not differ between the other methods.
+each_calibrated = pytest.mark.parametrize(
+    ("name", "mode", "backend"),
+    [
+        case(backend, name, mode)
+        for backend in backends.BACKENDS
+        for name, mode in [
+            ("DeepEnsembleRegressor", "conformal"),
+            ("DeepEnsembleClassifier", "conformal"),
+            ("SNGPClassifier", "temperature"),
+        ]
+    ],
+)
+
+
+def noisy(n_rows, seed):
+    """Noise that grows with a feature which the mean does not need."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_rows, 3))
+    return X, X[:, 0] + np.sin(2 * X[:, 1]) + (0.3 + 0.5 * np.abs(X[:, 2])) * rng.normal(size=n_rows)
+
+
+def overlapping(n_rows=200, n_test=2000):
+    """Three classes in ten features with a fifth of the labels drawn anew: training rows, fresh rows."""
+    X, y = make_classification(
+        n_rows + n_test, 10, n_informative=4, n_redundant=0, n_classes=3, flip_y=0.2, random_state=0
+    )
+    y = np.array(["yes", "maybe", "no"])[y]
+    return X[:n_rows], y[:n_rows], X[n_rows:], y[n_rows:]
+
+
+def overconfident(name, backend):
+    return make(name, backend, **OVERCONFIDENT, **({"mean_field_factor": 0.0} if name.startswith("SNGP") else {}))
+
+
+def covered(interval, y):
+    return ((interval[:, 0] <= y) & (y <= interval[:, 1])).mean()
+
+
+def log_odds(probabilities):
+    """Differences of logits."""
+    return np.log(probabilities[..., 1:]) - np.log(probabilities[..., :1])
+
+
+# Conformal intervals
+
+
+@each_regressor
+def test_intervals_of_a_model_that_is_wrong_about_the_noise_have_their_coverage(name, backend):
+    wrong = make(name, backend, likelihood=Normal(scale=0.15), batch_size=64, max_iter=40)
+    (X, y), (X_new, y_new) = noisy(400, 0), noisy(4000, 1)
+    calibrated = clone(wrong).set_params(calibration="conformal").fit(X, y)
+    assert covered(wrong.fit(X, y).predict_interval(X_new), y_new) < 0.7
+    for level in (0.5, 0.9):
+        assert covered(calibrated.predict_interval(X_new, level), y_new) == pytest.approx(level, abs=0.05)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@each_regressor
+def test_intervals_nest_and_keep_their_shapes(name, width, backend):
+    X, y = problem(name, width)
+    model = make(name, backend, calibration="conformal", **QUICK).fit(X, y)
+    row, coverages = () if width == 1 else (width,), [0.2, 0.5, 0.9]
+    both = model.predict_interval(X[:7], coverages)
+    assert both.shape == (7, *row, 2, 3)
+    assert model.predict_interval(X[:7], [0.5]).shape == (7, *row, 2, 1)
+    assert (np.diff(both[..., 0, :]) <= 0).all()
+    assert (np.diff(both[..., 1, :]) >= 0).all()
+    assert (both[..., 0, :] < both[..., 1, :]).all()
+    for i, coverage in enumerate(coverages):
+        np.testing.assert_array_equal(model.predict_interval(X[:7], coverage), both[..., i])
+
+
+@each_estimator
+def test_all_else_is_the_models_own(name, backend):
+    X, y = problem(name)
+    plain = make(name, backend, **QUICK)
+    calibrated = clone(plain).set_params(calibration="conformal").fit(X, y)
+    own, said = outputs(plain.fit(X, y), X), outputs(calibrated, X)
+    changed = "set" if name in CLASSIFIERS else "interval"
+    assert not np.array_equal(own.pop(changed), said[changed])
+    assert_same(said, own)
+    assert not hasattr(calibrated, "temperature_")
+
+
+@each_backend
+def test_intervals_of_positive_targets_are_positive(backend):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 3)), rng.gamma(0.3, size=60)
+    model = make("ProbabilisticRegressor", backend, likelihood="gamma", calibration="conformal", **QUICK).fit(X, y)
+    interval = model.predict_interval(X, 0.9)
+    assert interval.min() == 0
+    assert covered(interval, y) > 0.8
+
+
+# Conformal sets
+
+
+@each_classifier
+def test_sets_of_an_overconfident_model_have_their_coverage(name, backend):
+    X, y, X_new, y_new = overlapping()
+    model = overconfident(name, backend)
+    calibrated = clone(model).set_params(calibration="conformal").fit(X, y)
+    own = np.arange(len(y_new)), np.searchsorted(calibrated.classes_, y_new)
+    assert model.fit(X, y).predict_set(X_new, 0.9)[own].mean() < 0.8
+    smaller = np.zeros((len(y_new), 3), bool)
+    for level in (0.6, 0.8, 0.9):
+        inside = calibrated.predict_set(X_new, level)
+        assert inside[own].mean() > level - 0.03
+        assert inside.any(axis=1).all()
+        assert (smaller <= inside).all()
+        smaller = inside
+    # CV+ errs on the side of more where the folds' models differ as much as these.
+    assert smaller[own].mean() < 0.97
+    assert not smaller.all()
+    with pytest.raises(ValueError, match="one number"):
+        calibrated.predict_set(X_new, [0.8, 0.9])
+
+
+# Temperature
+
+
+@each_classifier
+def test_a_temperature_lowers_the_loss_of_an_overconfident_classifier(name, backend):
+    X, y, X_new, y_new = overlapping()
+    plain = overconfident(name, backend)
+    calibrated = clone(plain).set_params(calibration="temperature").fit(X, y)
+    before, after = (log_loss(y_new, model.predict_proba(X_new)) for model in (plain.fit(X, y), calibrated))
+    assert calibrated.temperature_ > 2
+    assert after < before - 0.3
+    best = optimize.minimize_scalar(
+        lambda t: log_loss(y_new, mean_of_tempered(plain, X_new, t)), bounds=(0.2, 30), method="bounded"
+    )
+    # In hindsight, with the fresh rows at hand, no temperature is much better.
+    assert after < best.fun + 0.02
+
+
+def mean_of_tempered(model, X, temperature):
+    """Predictive probabilities of an uncalibrated model at a temperature."""
+    if isinstance(model, skuq.SNGPClassifier):
+        return special.softmax(np.log(model.predict_proba(X)) / temperature, axis=1)
+    return special.softmax(np.log(model.predict_dist(X).draws) / temperature, axis=2).mean(axis=0)
+
+
+def drawn_logits(n_draws, n_rows, n_classes, factor, seed=0):
+    """Logits that vary over draws, `factor` times as large as those the labels are drawn from."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(1, n_rows, n_classes)) + 0.7 * rng.normal(size=(n_draws, n_rows, n_classes))
+    p = special.softmax(logits, axis=2).mean(axis=0)
+    return factor * logits, (rng.uniform(size=(n_rows, 1)) > p.cumsum(axis=1)).sum(axis=1), rng.exponential(size=n_rows)
+
+
+@pytest.mark.parametrize("n_draws", [1, 7])
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_the_temperature_is_that_of_the_mean_over_draws(factor, n_draws):
+    logits, y, weight = drawn_logits(n_draws, 30_000, 3, factor)
+    found = fit_mixture_temperature(logits, y, weight)
+    assert found == pytest.approx(factor, rel=0.05)
+
+    def loss(inverse):
+        p = np.mean([special.softmax(draw * inverse, axis=1) for draw in logits], axis=0)
+        return log_loss(y, p, sample_weight=weight)
+
+    assert found == pytest.approx(1 / optimize.minimize(loss, 1.0, method="Nelder-Mead", tol=1e-8).x[0], rel=1e-3)
+
+
+def test_the_temperature_of_one_draw_is_fit_temperatures():
+    logits, y, weight = drawn_logits(1, 5000, 4, 2.0)
+    assert fit_mixture_temperature(logits, y, weight) == pytest.approx(fit_temperature(logits[0], y, weight), rel=0.01)
+    two = logits[..., 1:2] - logits[..., :1]
+    label = (np.random.default_rng(0).uniform(size=5000) < special.expit(two[0, :, 0] / 2)).astype(int)
+    assert fit_mixture_temperature(two, label, weight) == pytest.approx(
+        fit_temperature(two[0], label, weight), rel=0.01
+    )
+
+
+@pytest.mark.parametrize("n_rows", [1, 10, 1000])
+def test_rows_that_are_all_right_do_not_freeze_the_temperature(n_rows):
+    logits = np.full((1, n_rows, 1), 3.0)
+    found = fit_mixture_temperature(logits, np.ones(n_rows, int), np.ones(n_rows))
+    # With one row of even labels beside them the chance of the second class is (n + 1/2) / (n + 1).
+    assert special.expit(3 / found) == pytest.approx((n_rows + 0.5) / (n_rows + 1), rel=1e-3)
+    assert fit_temperature(logits[0], np.ones(n_rows, int)) == 0.01
+
+
+@pytest.mark.parametrize("width", [2, 3])
+@each_classifier
+def test_a_temperature_divides_the_logits_of_every_draw(name, width, backend):
+    X, y = problem(name, width)
+    plain = make(name, backend, **QUICK)
+    model = clone(plain).set_params(calibration="temperature").fit(X, y)
+    plain.fit(X, y)
+    T = model.temperature_
+    assert abs(T - 1) > 0.02
+    np.testing.assert_allclose(T * log_odds(model.predict_dist(X).draws), log_odds(plain.predict_dist(X).draws), 1e-6)
+    functions, expected = (m._function_sampler(5, np.random.RandomState(0))(next(m._chunks(X))) for m in (model, plain))
+    np.testing.assert_allclose(T * log_odds(functions), log_odds(expected), 1e-6)
+    if name == "SNGPClassifier":
+        np.testing.assert_allclose(T * log_odds(model.predict_proba(X)), log_odds(plain.predict_proba(X)), 1e-6)
+
+
+@pytest.mark.parametrize("width", [2, 3])
+@each_classifier
+def test_answers_at_a_temperature_agree(name, width, backend):
+    X, y = problem(name, width)
+    model = make(name, backend, calibration="temperature", **QUICK).fit(X, y)
+    proba, dist = model.predict_proba(X), model.predict_dist(X)
+    if name != "SNGPClassifier":
+        np.testing.assert_allclose(dist.draws.mean(axis=0), proba, rtol=1e-9)
+    total, aleatoric, epistemic = model.predict_uncertainty(X)
+    np.testing.assert_allclose(total, stats.entropy(proba, axis=1), rtol=1e-9)
+    np.testing.assert_allclose(total, aleatoric + epistemic, rtol=1e-9)
+    np.testing.assert_allclose(model.predict_interval(X, 0.8), dist.ppf([0.1, 0.9]), rtol=1e-9)
+    inside = model.predict_set(X, 0.8)
+    assert (np.where(inside, proba, 0).sum(axis=1) >= 0.8 - 1e-12).all()
+    if name != "SNGPClassifier":  # which samples β itself
+        sample = model.sample_y(X, 2000)
+        frequency = np.stack([(sample == c).mean(axis=1) for c in model.classes_], axis=1)
+        assert np.abs(frequency - proba).max() < 5 * 0.5 / np.sqrt(2000)
+
+
+@each_backend
+def test_coefficients_are_those_of_the_probabilities(backend):
+    X, y = problem("ProbabilisticClassifier")
+    model = make("ProbabilisticClassifier", backend, hidden_layer_sizes=(), calibration="temperature").fit(X, y)
+    p = special.expit(X @ model.coef_[0] + model.intercept_[0])
+    np.testing.assert_allclose(model.predict_proba(X)[:, 1], p, rtol=1e-5)
+
+
+@each_backend
+def test_a_temperature_weighs_rows_as_the_loss_does(backend, monkeypatch):
+    seen = []
+
+    def spy(logits, y, sample_weight):
+        seen.append((logits, y, sample_weight))
+        return 1.0
+
+    monkeypatch.setattr(_temperature, "fit_mixture_temperature", spy)
+    X, y = problem("BNNClassifier", 3)
+    weight = np.arange(len(y)) + 1.0
+    model = make(
+        "BNNClassifier", backend, calibration="temperature", class_weight={"no": 5.0, "yes": 2.0, "maybe": 1.0}, **QUICK
+    )
+    model.fit(X, y, sample_weight=weight)
+    ((logits, codes, found),) = seen
+    assert logits.shape == (16, len(y), 3)
+    expected = weight * np.array([1.0, 5.0, 2.0])[np.searchsorted(model.classes_, y)]
+    assert sorted(zip(codes, found, strict=True)) == pytest.approx(
+        sorted(zip(np.searchsorted(model.classes_, y), expected, strict=True))
+    )
+
+
+# Rows that training did not see
+
+
+@pytest.mark.parametrize("n_rows", [3, 4, 57])
+def test_each_row_is_held_out_once(n_rows):
+    plan = plan_calibration(n_rows, None, seed=0)
+    assert len(plan.held_out) == min(5, n_rows)
+    assert sorted(np.concatenate(plan.held_out)) == list(range(n_rows))
+    for k, rows in enumerate(plan.held_out):
+        assert sorted([*rows, *plan.training_rows(k)]) == list(range(n_rows))
+    assert len(plan.own_rows) == n_rows
+
+
+@pytest.mark.parametrize(("n_rows", "share"), [(5001, 0.2), (200_000, 0.05)])
+def test_many_rows_are_split_instead(n_rows, share):
+    plan = plan_calibration(n_rows, np.arange(n_rows) % 4, seed=0)
+    (held_out,) = plan.held_out
+    assert len(held_out) == pytest.approx(share * n_rows, abs=1)
+    np.testing.assert_allclose(np.bincount(held_out % 4), len(held_out) / 4, atol=1)
+    assert sorted([*held_out, *plan.own_rows]) == list(range(n_rows))
+
+
+def test_every_training_part_knows_every_class():
+    strata = np.repeat([0, 1, 2, 3], [40, 2, 1, 5])
+    plan = plan_calibration(len(strata), strata, seed=0)
+    assert 2 not in strata[np.concatenate(plan.held_out)]
+    for k in range(len(plan.held_out)):
+        assert set(strata[plan.training_rows(k)]) == {0, 1, 2, 3}
+
+
+@pytest.fixture
+def split(monkeypatch):
+    """Hold out a fifth of small data, as is done with many rows."""
+    monkeypatch.setattr(_self_calibration, "CROSS_FITTED_ROWS", 50)
+
+
+@each_calibrated
+def test_a_split_costs_rows_and_no_fit(name, mode, backend, split, monkeypatch):
+    X, y = problem(name)
+    trained_on = []
+
+    def train(self, backend, problem, previous):
+        trained_on.append(len(problem.rows.weight))
+        return original(self, backend, problem, previous)
+
+    original = getattr(skuq, name)._train
+    monkeypatch.setattr(getattr(skuq, name), "_train", train)
+    make(name, backend, calibration=mode, **QUICK).fit(X, y)
+    assert trained_on == [pytest.approx(0.8 * len(y), abs=1)]
+
+
+@each_backend
+def test_held_out_rows_do_not_train(backend, split):
+    X, y = noisy(60, 0)
+    X = X[np.argsort(X[:, 0])]  # the order in which fit looks at rows
+    model = make("ProbabilisticRegressor", backend, calibration="conformal", **QUICK).fit(X, y)
+    (held_out,) = plan_calibration(len(y), None, model._state.calibration.seed).held_out
+    other = y.copy()
+    other[held_out] += 1000
+    again = clone(model).fit(X, other)
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    assert np.ptp(again.predict_interval(X), axis=1).min() > np.ptp(model.predict_interval(X), axis=1).max()
+
+
+@each_backend
+def test_no_fold_trains_on_its_rows(backend):
+    X, y = noisy(40, 0)
+    X = X[np.argsort(X[:, 0])]
+    model = make("ProbabilisticRegressor", backend, calibration="conformal", warm_start=True, **QUICK).fit(X, y)
+    folds = model._state.calibration.folds
+    held_out = plan_calibration(len(y), None, model._state.calibration.seed).held_out
+    assert len(folds) == len(held_out) == 5
+    for k, rows in enumerate(held_out):
+        other = y.copy()
+        other[rows] += 1000
+        again = clone(model).fit(X, other)._state.calibration.folds
+        same = [np.array_equal(a.predict(X), b.predict(X)) for a, b in zip(folds, again, strict=True)]
+        assert same == [j == k for j in range(5)]
+
+
+@each_regressor
+def test_split_intervals_have_their_coverage(name, backend, split):
+    wrong = make(name, backend, likelihood=Normal(scale=0.15), batch_size=64, max_iter=40, calibration="conformal")
+    (X, y), (X_new, y_new) = noisy(1000, 0), noisy(4000, 1)
+    interval = wrong.fit(X, y).predict_interval(X_new, 0.9)
+    # 200 calibration rows: the coverage they give has a standard deviation of 2 %.
+    assert covered(interval, y_new) == pytest.approx(0.9, abs=0.06)
+
+
+# Rows, weights, seeds
+
+
+@each_calibrated
+def test_a_weight_of_two_is_two_rows_and_none_is_no_row(name, mode, backend):
+    X, y = problem(name)
+    model = make(name, backend, calibration=mode, **QUICK)
+    weight = np.random.default_rng(0).integers(0, 3, size=len(y))
+    weighted = clone(model).fit(X, y, sample_weight=weight)
+    repeated = clone(model).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
+    assert_same(outputs(weighted, X), outputs(repeated, X))
+    order = np.random.default_rng(1).permutation(len(y))
+    assert_same(outputs(clone(model).fit(X[order], y[order], sample_weight=weight[order]), X), outputs(weighted, X))
+
+
+@each_backend
+def test_rows_of_more_weight_have_more_say_in_the_intervals(backend):
+    X, y = noisy(200, 0)
+    loud = np.abs(X[:, 2]) > 1
+    model = make("ProbabilisticRegressor", backend, likelihood=Normal(scale=0.15), calibration="conformal", **QUICK)
+    width = [
+        np.ptp(clone(model).fit(X, y, sample_weight=np.where(loud, w, 1.0)).predict_interval(X), axis=1).mean()
+        for w in (0.05, 20.0)
+    ]
+    assert width[1] > 1.2 * width[0]
+
+
+@each_backend
+def test_folds_train_with_their_weights(backend):
+    X, y = noisy(40, 0)
+    X = X[np.argsort(X[:, 0])]
+    weight = np.random.default_rng(0).exponential(size=40)
+    model = make("ProbabilisticRegressor", backend, calibration="conformal", warm_start=True, **QUICK)
+    calibration = model.fit(X, y, sample_weight=weight)._state.calibration
+    for fold, held_out in zip(calibration.folds, plan_calibration(40, None, calibration.seed).held_out, strict=True):
+        rows = np.setdiff1d(np.arange(40), held_out)
+        by_hand = make("ProbabilisticRegressor", backend, **{**QUICK, "random_state": fold.random_state})
+        by_hand.fit(X[rows], y[rows], sample_weight=weight[rows])
+        np.testing.assert_array_equal(fold.predict(X), by_hand.predict(X))
+
+
+@each_calibrated
+def test_the_seed_says_it_all(name, mode, backend):
+    X, y = problem(name)
+    model = make(name, backend, calibration=mode, **QUICK)
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    said = outputs(clone(model).fit(X, y), X)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+    np.random.seed(7)  # noqa: NPY002
+    assert_same(outputs(clone(model).fit(X, y), X), said)
+    generators = [outputs(clone(model).set_params(random_state=np.random.RandomState(3)).fit(X, y), X) for _ in "12"]
+    assert_same(*generators)
+    key = {"conformal": "set" if name in CLASSIFIERS else "interval", "temperature": "proba"}[mode]
+    assert not np.array_equal(generators[0][key], said[key])
+
+
+@each_calibrated
+def test_sparse_rows_are_held_out_too(name, mode, backend):
+    X, y = problem(name)
+    model = make(name, backend, calibration=mode, **QUICK).fit(sparse.csr_array(X), y)
+    assert_same(outputs(model, sparse.csr_array(X)), outputs(model, X))
+
+
+# After a fit
+
+
+@each_calibrated
+def test_an_estimator_keeps_what_it_was_fitted_with(name, mode, backend):
+    X, y = problem(name)
+    model = make(name, backend, calibration=mode, **QUICK).fit(X, y)
+    plain = make(name, backend, **QUICK).fit(X, y)
+    said, own = outputs(model, X), outputs(plain, X)
+    assert_same(outputs(model.set_params(calibration=None, random_state=5, n_iter_no_change=3), X), said)
+    assert_same(outputs(plain.set_params(calibration=mode), X), own)
+    model.set_params(random_state=0, n_iter_no_change=None).fit(X, y)
+    assert_same(outputs(model, X), own)
+    assert not hasattr(model, "temperature_")
+
+
+@each_calibrated
+def test_pickles_say_the_same(name, mode, backend):
+    X, y = problem(name)
+    model = make(name, backend, calibration=mode, **QUICK).fit(X, y)
+    assert_same(outputs(pickle.loads(pickle.dumps(model)), X), outputs(model, X))
+
+
+@each_classifier
+def test_warm_start_goes_on_from_undivided_weights(name, backend):
+    X, y = problem(name)
+    plain = make(name, backend, warm_start=True, max_iter=3, early_stopping=False, learning_rate="constant")
+    model = clone(plain).set_params(calibration="temperature")
+    for _ in range(2):
+        before = model._state.calibration.folds if hasattr(model, "_state") else ()
+        model.fit(X, y)
+        plain.fit(X, y)
+    odds = model.temperature_ * log_odds(model.predict_dist(X).draws)
+    np.testing.assert_allclose(odds, log_odds(plain.predict_dist(X).draws), rtol=1e-5, atol=1e-6)
+    # The folds' models go on too, or the temperature would be that of models less trained.
+    for earlier, later in zip(before, model._state.calibration.folds, strict=True):
+        assert later.loss_ < earlier.loss_
+
+
+@each_backend
+def test_weights_that_have_seen_all_rows_hold_none_out(backend, split):
+    X, y = problem("ProbabilisticClassifier")
+    model = make("ProbabilisticClassifier", backend, warm_start=True, **QUICK).fit(X, y)
+    model.set_params(calibration="temperature").fit(X, y)
+    assert len(model._state.calibration.folds) == 5
+    model = make("ProbabilisticClassifier", backend, warm_start=True, calibration="temperature", **QUICK).fit(X, y)
+    seed = model._state.calibration.seed
+    model.set_params(random_state=9).fit(X, y)
+    assert model._state.calibration.folds == ()
+    assert model._state.calibration.seed == seed
+
+
+@each_backend
+def test_a_fit_that_fails_changes_nothing(backend, monkeypatch):
+    X, y = problem("ProbabilisticClassifier")
+    model = make("ProbabilisticClassifier", backend, calibration="temperature", **QUICK).fit(X, y)
+    said = outputs(model, X)
+
+    def fail(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(_self_calibration, "_fit_folds", fail)
+    with pytest.raises(MemoryError):
+        model.fit(X, y[::-1])
+    assert_same(outputs(model, X), said)
+
+
+# Native models
+
+
+@pytest.mark.parametrize("width", [2, 3])
+@each_classifier
+def test_native_models_hold_the_temperature(name, width, backend):
+    X, y = problem(name, width)
+    model = make(name, backend, calibration="temperature", **QUICK).fit(X, y)
+    proba, T = model.predict_proba(X), model.temperature_
+    exported = model._export()
+    divided, undivided = (
+        [native_logits(backend, native, X) for native in as_list(backends.load(backend).to_native(fitted))]
+        for fitted in (exported, replace(exported, temperature=1.0))
+    )
+    np.testing.assert_allclose(T * np.array(divided), np.array(undivided), rtol=1e-4, atol=1e-5)
+    if name == "MCDropoutClassifier":
+        draws = [probabilities(call(backend, model.draw_to_native(s), X)) for s in range(model.n_draws)]
+        np.testing.assert_allclose(np.mean(draws, axis=0), proba, rtol=2e-4, atol=1e-6)
+    elif name == "SNGPClassifier":
+        logits, covariance = (as_array(part) for part in call(backend, model.to_native(), X))
+        variance = np.diagonal(covariance)[:, None] if backend == "tensorflow" else covariance
+        tempered = probabilities(logits / np.sqrt(1 + model.mean_field_factor * variance))
+        np.testing.assert_allclose(tempered, proba, rtol=2e-3, atol=1e-5)
+    elif name != "BNNClassifier":
+        native = [probabilities(call(backend, native, X)) for native in native_list(model)]
+        np.testing.assert_allclose(np.mean(native, axis=0), proba, rtol=2e-4, atol=1e-6)
+    model.from_native(model.to_native())
+    assert model.temperature_ == T
+    np.testing.assert_allclose(model.predict_proba(X), proba, rtol=2e-3, atol=1e-6)
+
+
+def as_list(native):
+    return native if isinstance(native, list) else [native]
+
+
+def native_logits(backend, native, X):
+    """Logits of one forward pass, of the same random numbers each time."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.random.set_seed(0)
+        output = call(backend, native, X)
+    else:
+        import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            output = call(backend, native, X)
+    return as_array(output[0] if isinstance(output, list | tuple) else output)
+
+
+@each_backend
+def test_conformal_intervals_hold_for_the_weights_of_fit(backend):
+    X, y = problem("ProbabilisticRegressor")
+    model = make("ProbabilisticRegressor", backend, calibration="conformal", **QUICK).fit(X, y)
+    native, said = model.to_native(), outputs(model, X)
+    with pytest.raises(ValueError, match="weights of fit"):
+        model.from_native(native)
+    assert_same(outputs(model, X), said)
+
+
+# Composites
+
+
+@each_calibrated
+def test_pipelines_and_searches_reach_it(name, mode, backend):
+    X, y = problem(name)
+    Z = StandardScaler().fit_transform(X)
+    model = make(name, backend, calibration=mode, **QUICK)
+    pipeline = make_pipeline(StandardScaler(), model)
+    step = name.lower()
+    search = GridSearchCV(pipeline, {f"{step}__calibration": [None, mode]}, cv=2, scoring=prefers(mode, step)).fit(X, y)
+    assert search.best_params_ == {f"{step}__calibration": mode}
+    alone = clone(model).fit(Z, y)
+    ask = skuq.predict_set if name in CLASSIFIERS else skuq.predict_interval
+    expected = alone.predict_set(Z) if name in CLASSIFIERS else alone.predict_interval(Z)
+    for composite in (pipeline.fit(X, y), search):
+        np.testing.assert_array_equal(ask(composite, X), expected)
+    with config_context(enable_metadata_routing=True):
+        np.testing.assert_array_equal(ask(clone(pipeline).fit(X, y), X), expected)
+
+
+def prefers(mode, step):
+    """Scorer that takes the calibrated one."""
+    return lambda pipeline, X, y: float(pipeline.get_params()[f"{step}__calibration"] == mode)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ProbabilisticRegressor", "temperature"), ("SNGPRegressor", "cross"), ("BNNClassifier", "isotonic")],
+)
+def test_values_of_another_task_are_refused(name, value):
+    with pytest.raises(InvalidParameterError, match="'calibration' parameter"):
+        getattr(skuq, name)(calibration=value).fit(*problem(name))
+
+
+@each_backend
+def test_too_few_rows_are_refused_before_any_work(backend, monkeypatch):
+    monkeypatch.setattr(backends, "load", None)
+    X = np.arange(8.0)[:, None]
+    model = make("ProbabilisticRegressor", backend, calibration="conformal")
+    with pytest.raises(ValueError, match="at least 3 different rows of positive weight, got 2"):
+        model.fit(X, X[:, 0], sample_weight=[1, 1, 0, 0, 0, 0, 0, 0])
+    with pytest.raises(ValueError, match="got 1"):
+        model.fit(np.ones((8, 1)), np.ones(8))
+    model = make("ProbabilisticClassifier", backend, calibration="temperature")
+    with pytest.raises(ValueError, match=r"at least two classes of two different rows.*\[7, 1\].*calibration=None"):
+        model.fit(X, [0] * 7 + [1])
+
+
+@each_backend
+def test_few_rows_give_few_folds(backend):
+    X = np.arange(4.0)[:, None]
+    model = make("ProbabilisticRegressor", backend, calibration="conformal", **QUICK).fit(X, [0.0, 1.0, 2.0, 4.0])
+    assert np.isfinite(model.predict_interval(X, 0.5)).all()
+    with pytest.raises(ValueError, match="at least 9 calibration rows, got 4"):
+        model.predict_interval(X, 0.9)
+    X, y = problem("ProbabilisticClassifier", 3)
+    rare = np.append(np.flatnonzero(y != "no"), np.flatnonzero(y == "no")[:1])
+    for mode in ("conformal", "temperature"):
+        model = make("ProbabilisticClassifier", backend, calibration=mode, **QUICK).fit(X[rare], y[rare])
+        assert model.predict_set(X).shape == (len(X), 3)
+    assert np.isfinite(model.temperature_)
+
+
+# scikit-learn
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "backend"),
+    [
+        case("blitz", "ProbabilisticRegressor", "conformal"),
+        case("blitz", "ProbabilisticClassifier", "temperature"),
+    ],
+)
+def test_check_estimator(name, mode, backend):
+    model = make(name, backend, calibration=mode, hidden_layer_sizes=(8,), max_iter=40, early_stopping=False)
+    results = check_estimator(model, on_skip=None)
+    assert {result["check_name"] for result in results if result["status"] not in ("passed", "skipped")} == set()
+    assert sum(result["status"] == "passed" for result in results) > 40

@@ -1,0 +1,104 @@
+"""The factor of the noise: held-out rows decide, and the mixture of the draws is what they must fit."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+import skuq
+from skuq._noise import ensemble_factor, mixture_factor, sibling_factor
+from skuq._training import Rows
+from skuq.likelihoods import Laplace, LogNormal, Normal, StudentT
+
+
+def rows_of(y):
+    return Rows(np.zeros((len(y), 1), np.float32), y.astype(np.float32), np.ones(len(y)))
+
+
+def test_one_draw_is_the_closed_form():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(500, 2)) * [3.0, 0.5]
+    parameters = {"loc": np.zeros((1, 500, 2)), "scale": np.ones((1, 1, 1))}
+    factor = mixture_factor(Normal(), parameters, y, np.ones(500))
+    assert np.allclose(factor, np.sqrt(np.mean(y**2, axis=0)))
+
+
+def test_a_mixture_is_fitted_as_scipy_fits_it():
+    rng = np.random.default_rng(1)
+    loc, scale = rng.normal(size=(4, 300, 1)), rng.uniform(0.5, 1.5, (4, 300, 1))
+    y, weight = 2 * rng.normal(size=(300, 1)), rng.uniform(0.1, 2.0, 300)
+
+    def loss(factor):
+        density = logsumexp(norm.logpdf(y[:, 0], loc[..., 0], factor * scale[..., 0]), axis=0)
+        return -np.average(density, weights=weight)
+
+    expected = minimize_scalar(loss, bounds=(0.1, 10), method="bounded").x
+    assert mixture_factor(Normal(), {"loc": loc, "scale": scale}, y, weight) == pytest.approx(expected, rel=1e-3)
+
+
+def test_draws_that_spread_need_less_noise():
+    rng = np.random.default_rng(2)
+    y = rng.normal(size=(400, 1))
+    factors = [
+        mixture_factor(
+            Normal(), {"loc": s * rng.normal(size=(50, 400, 1)), "scale": np.ones((50, 1, 1))}, y, np.ones(400)
+        )
+        for s in (0.0, 0.5, 0.9)
+    ]
+    assert factors[0] > factors[1] > factors[2]
+
+
+def test_one_overconfident_sibling_moves_the_factor_little():
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=(500, 1))
+    held_out = np.split(np.arange(500), 5)
+    scales = [1.0, 1.0, 1.0, 1.0, 0.01]
+    mixtures = [{"loc": np.zeros((1, 100, 1)), "scale": np.full((1, 1, 1), s)} for s in scales]
+    factor = sibling_factor(Normal(), mixtures, rows_of(y), held_out)
+    # The factor of that sibling alone is 100; the root mean square over all rows would be 45.
+    assert 2 < factor[0] < 3
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_an_ensemble_is_calibrated_at_rows_that_no_member_has_seen(bias):
+    """Members that err by an own part and a common part: the mixture's intervals hold the truth of new rows."""
+    rng = np.random.default_rng(4)
+    n, n_members, noise, own = 5000, 10, 1.0, 0.5
+    held_out = np.array_split(rng.permutation(n), n_members)
+    y = rng.normal(scale=noise, size=(n, 1)) + bias
+    loc = own * rng.normal(size=(n_members, n, 1))
+    index = np.concatenate(held_out)
+    parameters = {"loc": loc[:, index], "scale": np.full((n_members, 1, 1), 0.2)}
+    factor = ensemble_factor(Normal(), parameters, rows_of(y), held_out)
+    new = rng.normal(scale=noise, size=n) + bias
+    spread = np.sqrt(own**2 * (1 - 1 / n_members) + (0.2 * factor[0]) ** 2)
+    inside = np.abs(new - loc.mean(axis=0)[:, 0]) < 1.645 * spread
+    assert inside.mean() == pytest.approx(0.9, abs=0.03)
+
+
+@pytest.mark.parametrize("n_members", [1, 2, 3])
+def test_small_ensembles_have_a_finite_factor(n_members):
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=(60, 1))
+    held_out = np.array_split(np.arange(60), n_members)
+    parameters = {"loc": rng.normal(size=(n_members, 60, 1)), "scale": np.ones((n_members, 60, 1))}
+    if n_members == 1:
+        factor = sibling_factor(Normal(), [parameters], rows_of(y), held_out)
+    else:
+        factor = ensemble_factor(Normal(), parameters, rows_of(y), held_out)
+    assert np.isfinite(factor).all()
+    assert (factor > 0).all()
+
+
+@pytest.mark.parametrize("likelihood", [Normal(), Laplace(), StudentT(), LogNormal()], ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize("method", ["Probabilistic", "MCDropout", "DeepEnsemble", "BNN", "SNGP"])
+def test_pure_noise_is_covered(method, likelihood):
+    """Nothing to learn: what is left of the intervals is the noise, and held-out rows know it."""
+    rng = np.random.default_rng(6)
+    X, y, new = rng.normal(size=(200, 3)), rng.normal(size=200), rng.normal(size=2000)
+    if isinstance(likelihood, LogNormal):
+        y, new = np.exp(y), np.exp(new)
+    model = getattr(skuq, f"{method}Regressor")(likelihood=likelihood, backend="blitz", max_iter=15, random_state=0)
+    interval = model.fit(X, y).predict_interval(rng.normal(size=(2000, 3)))
+    assert 0.8 < np.mean((new > interval[:, 0]) & (new < interval[:, 1])) < 0.97
