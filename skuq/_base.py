@@ -12,13 +12,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from . import backends
 from ._draws import Draws
+from ._jobs import Job, group_members, report, train_group, train_in_groups
 from ._members import Members, plan_members
 from ._network import ACTIVATIONS, ARCHITECTURES, Network
 from ._parameters import estimator, parameter
 from ._progress import progress_bar
 from ._rows import Standardizer, canonical_rows
 from ._self_calibration import Calibration, calibrate, plan_calibration
-from ._training import Rows, Schedule, train
+from ._training import Rows, Schedule
 from .backends import Fitted, Knobs, Program
 from .likelihoods import Head, Likelihood
 
@@ -432,22 +433,28 @@ class Estimator(BaseEstimator):
             n_siblings=0 if self._members_hold_out else self._n_siblings,
         )
         rngs = [np.random.default_rng(seed) for seed in problem.seeds["members"].spawn(members.count)]
-        start = self._starting_parameters(problem, rngs, previous)
-        schedule = self._schedule(n_rows)
-        trainer = backends.load(backend).Trainer(
-            self._program(network),
-            start,
-            problem.features,
-            self._knobs(problem),
-            int(problem.seeds["trainer"].generate_state(1)[0]),
+        job = Job(
+            backend,
             self.device,
+            self._program(network),
+            self._knobs(problem),
+            problem.features,
+            rows,
+            problem.target,
+            members,
+            max(len(own) for own in members.training_rows),
+            self._schedule(n_rows),
+            self._starting_parameters(problem, rngs, previous),
+            rngs,
+            int(problem.seeds["trainer"].generate_state(1)[0]),
         )
-        score = None
-        if members.holds_out:
-            weights_of = self._mean_weights
-            score = members.scorer(rows, network, problem.target, lambda p: weights_of(network, p), problem.features)
-        with progress_bar(self, schedule.n_epochs) as progress:
-            outcome = train(trainer, rows, members.training_rows, schedule, rngs, score, progress)
+        groups = group_members(members.count, self._jobs())
+        if len(groups) > 1:
+            outcome = train_in_groups(job, groups, bool(self.verbose))
+        else:
+            with progress_bar(self, job.schedule.n_epochs) as progress:
+                outcome = train_group(job, progress)
+        report(outcome, stacklevel=3)  # at fit
         return members, outcome
 
     def _early_stopping(self):
@@ -497,6 +504,10 @@ class Estimator(BaseEstimator):
 
     def _n_networks(self) -> int:
         return 1
+
+    def _jobs(self) -> int | None:
+        """Processes to train in; more than one only where no network is another's sibling."""
+        return None
 
     def _program(self, network: Network) -> Program:
         return Program(network, dropout=self.dropout_rate > 0, l1=self._l1)

@@ -1,25 +1,44 @@
 """Draws: the finite set of functions that a fitted estimator is, and their outputs for rows.
 
-Rows are computed in float64, in blocks of one fixed shape, so a row's numbers do not depend on which rows stand beside
-it: the matrix products see the same shapes whatever the size of X, and what a product's rounding still owes to a row's
-place in its block stays near 1e-16. (In float32 it reaches 1e-6, which breaks scikit-learn's invariance checks.)
+Rows are computed in blocks of one fixed shape, so a row's numbers do not depend on which rows stand beside it: the matrix
+products see the same shapes whatever the size of X. They are float32 where the machine's products also sum alike at every
+place of a block, and else float64, where what a row's place still changes is near 1e-16: see :func:`working_type`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
 from ._network import Network
-from ._threads import map_blocks
+from ._threads import map_blocks, single_blas_thread
 from ._variational import Posterior
 
 BLOCK_ROWS = 256
-# Activations of one block, over the draws taken at once, hold at most this many numbers (16 MB).
+# Activations of one block, over the draws taken at once, hold at most this many numbers (8 or 16 MB).
 BLOCK_NUMBERS = 2**21
 # Weights of all draws are kept for one call up to this many numbers (256 MB), else drawn again for each stretch of rows.
 KEPT_WEIGHTS = 2**26
+
+
+@lru_cache(maxsize=256)
+def working_type(network: Network) -> type:
+    """float32 if a block of equal rows comes out of this network equal to the last bit, else float64.
+
+    Some matrix libraries add the same terms in another order at another place of a block (OpenBLAS does on AVX2, not on
+    AVX-512). In float32 a row's numbers would then move by 1e-6 with its place, which breaks scikit-learn's invariance
+    checks. Shapes and machine decide, so any weights tell, once a process.
+    """
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((1, network.n_weights), np.float32) / np.sqrt(
+        max(network.n_features, network.hidden_width)
+    )
+    row = rng.standard_normal((1, network.n_features), np.float32)
+    with single_blas_thread():
+        weights, fixed = network.views(noise.astype(np.float32)), network.initial_random_features(rng, 1.0)
+        out = network.raw_outputs(weights, np.repeat(row, BLOCK_ROWS, axis=0), fixed=fixed)[0]
+    return np.float32 if (out == out[0]).all() else np.float64
 
 
 def by_blocks(function: Callable[[np.ndarray], np.ndarray], X: np.ndarray) -> np.ndarray:
@@ -29,9 +48,9 @@ def by_blocks(function: Callable[[np.ndarray], np.ndarray], X: np.ndarray) -> np
     """
 
     def padded(start):
-        block = X[start : start + BLOCK_ROWS].astype(float)
+        block = X[start : start + BLOCK_ROWS]
         if len(block) < BLOCK_ROWS:
-            block = np.concatenate([block, np.zeros((BLOCK_ROWS - len(block), X.shape[1]))])
+            block = np.concatenate([block, np.zeros((BLOCK_ROWS - len(block), X.shape[1]), X.dtype)])
         return function(block)
 
     return np.concatenate(map_blocks(padded, range(0, len(X), BLOCK_ROWS)), axis=1)[:, : len(X)]
@@ -69,33 +88,35 @@ class Draws:
         ----------
         X : ndarray of shape (n_rows, n_features), float32, standardised
         """
-        network = self.network
+        network, dtype = self.network, working_type(self.network)
+        X = X.astype(dtype, copy=False)
         widest = max((network.n_features, *network.hidden_layer_sizes, network.n_inducing, network.head.n_raw))
         step = max(1, BLOCK_NUMBERS // (BLOCK_ROWS * widest))
         raw, constants = [], []
         for start in range(0, self.n_draws, step):
             stop = min(start + step, self.n_draws)
             flat, masks = self.take(start, stop)
-            weights = network.views(flat.astype(float))
-            part = by_blocks(partial(self._block_outputs, weights, masks), X)
+            weights = network.views(flat.astype(dtype, copy=False))
+            part = by_blocks(partial(self._block_outputs, weights, masks), X).astype(float)
             # Draws that share all weights and have no unit to mask come out once.
             raw.append(np.broadcast_to(part, (stop - start, *part.shape[1:])))
             shared = weights.get("constants", np.zeros((len(flat), 0)))
             constants.append(np.broadcast_to(shared, (stop - start, shared.shape[1])))
-        return np.concatenate(raw), np.concatenate(constants)
+        return np.concatenate(raw), np.concatenate(constants).astype(float)
 
     def _block_outputs(self, weights, masks, block):
         return self.network.raw_outputs(weights, block, masks, self.features)
 
     def random_features(self, X: np.ndarray, then: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-        """Φ of the first draw, (n_rows, n_inducing), or what `then` makes of each block of it, (rows, k)."""
-        network, weights = self.network, self.network.views(self.weights[:1].astype(float))
+        """Φ of the first draw, (n_rows, n_inducing), or what `then` makes of each block of it, (rows, k); float64."""
+        network, dtype = self.network, working_type(self.network)
+        weights = network.views(self.weights[:1].astype(dtype, copy=False))
 
         def features(block):
             phi = network.random_features(network.hidden(weights, block), self.features)
-            return phi if then is None else then(phi[0])[None]
+            return (phi if then is None else then(phi[0])[None]).astype(float, copy=False)
 
-        return by_blocks(features, X)[0]
+        return by_blocks(features, X.astype(dtype, copy=False))[0]
 
 
 @dataclass

@@ -6,8 +6,10 @@ predictive variance v(x) = s·Φ(x) P⁻¹ Φ(x)ᵀ. In the eigenvectors u_k of 
     v(x) = ‖Φ(x)‖² − Σ_k λ_k / (s + λ_k) · (Φ(x)·u_k)²,
 
 so only the directions that the data visited need be kept: on a table of features they are far fewer than Φ has columns.
+Dropping those of λ_k ≤ ε·s makes v larger, by at most ε of itself: a direction's own part of v is s / (s + λ_k) · (Φ·u_k)².
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +17,10 @@ from scipy import linalg
 
 from ._threads import single_blas_thread
 
-# A direction whose variance the data changed by less than this share is dropped; v is off by at most as much.
-NEGLIGIBLE = 1e-6
+# ε: a direction is dropped whose variance the data changed by no more than this share.
+NEGLIGIBLE = 1e-4
+# Above this share what is left of a direction's variance is a small difference, which takes float64.
+STRONG = 1e-2
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class RandomFeatureGP:
     directions : list of ndarray of shape (n_directions, n_inducing)
         Orthonormal eigenvectors, one array an output, or a single one shared by all.
     eigenvalues : list of ndarray of shape (n_directions,)
+        λ of each direction, ascending.
     """
 
     ridge: float
@@ -56,14 +61,37 @@ class RandomFeatureGP:
         """λ / (s + λ) of each direction: the share of its prior variance that the data removed."""
         return [values / (self.ridge + values) for values in self.eigenvalues]
 
-    def variance(self, features: np.ndarray) -> np.ndarray:
-        """Predictive variance of each row, (n_rows, n_precisions), in squared latent units."""
-        norm = np.einsum("ij,ij->i", features, features)
-        columns = []
-        for vectors, shrinkage in zip(self.directions, self.shrinkage, strict=True):
-            projected = features @ vectors.T
-            columns.append(np.maximum(norm - (projected * projected) @ shrinkage, 0.0))
-        return np.stack(columns, axis=1)
+    def moments(self, beta: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Function from features to the mean Φβ beside the variance of each row.
+
+        Parameters
+        ----------
+        beta : ndarray of shape (n_inducing, n_outputs)
+
+        Returns
+        -------
+        callable
+            Features of shape (n_rows, n_inducing), float32 or float64, to (n_rows, n_outputs + n_precisions), float64; the
+            variance in squared latent units.
+        """
+        counts = [int(np.searchsorted(values, STRONG * self.ridge)) for values in self.eigenvalues]
+        # Strong directions of all precisions and the mean are one product in float64; weak ones keep Φ's own type.
+        strong = np.concatenate([beta.T, *(vectors[n:] for vectors, n in zip(self.directions, counts, strict=True))])
+        weak = [vectors[:n].astype(np.float32) for vectors, n in zip(self.directions, counts, strict=True)]
+
+        def moments(features):
+            exact = features.astype(float, copy=False)
+            norm, projected = np.einsum("ij,ij->i", exact, exact), exact @ strong.T
+            columns, start = [projected[:, : beta.shape[1]]], beta.shape[1]
+            for vectors, shrinkage, n in zip(weak, self.shrinkage, counts, strict=True):
+                stop = start + len(shrinkage) - n
+                removed = projected[:, start:stop] ** 2 @ shrinkage[n:]
+                removed += (features @ vectors.T) ** 2 @ shrinkage[:n]
+                columns.append(np.maximum(norm - removed, 0.0)[:, None])
+                start = stop
+            return np.concatenate(columns, axis=1)
+
+        return moments
 
     def draw(self, noise: np.ndarray) -> np.ndarray:
         """Deviations β − β̂ ~ N(0, s·P⁻¹) from standard normal noise.

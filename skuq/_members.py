@@ -50,6 +50,11 @@ class Members:
         """Networks that hold rows out."""
         return np.flatnonzero([len(rows) for rows in self.held_out_rows])
 
+    def group(self, which: np.ndarray) -> "Members":
+        """Some of the members by themselves, none of them a sibling."""
+        training, held_out = ([own[m] for m in which] for own in (self.training_rows, self.held_out_rows))
+        return Members(len(which), np.arange(len(which)), training, held_out)
+
     def scorer(self, rows: Rows, network: Network, target, weights_of, features):
         """Held-out score of trained parameters: (n_members, n_parameters) → (n_members,), in nats, lower is better.
 

@@ -249,7 +249,9 @@ class Network:
     def random_features(self, h: np.ndarray, fixed: dict[str, np.ndarray]) -> np.ndarray:
         """Φ(h), shape (n_draws, n_rows, n_inducing)."""
         z = _affine(h, fixed["feature_kernel"][None], fixed["feature_bias"][None])
-        return np.sqrt(2.0 / self.n_inducing).astype(z.dtype) * np.cos(z)
+        np.cos(z, out=z)
+        z *= np.sqrt(2.0 / self.n_inducing).astype(z.dtype)
+        return z
 
     def raw_outputs(self, weights, X, masks=None, fixed=None) -> np.ndarray:
         """Raw outputs of every draw, shape (n_draws, n_rows, head.n_raw)."""
@@ -269,9 +271,8 @@ def orthonormal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 
 def _affine(h, kernel, bias):
-    """H W + b with numpy's batched product; one large product where all draws share the kernel."""
-    if len(kernel) == 1 and len(h) > 1:
-        z = (h.reshape(-1, h.shape[-1]) @ kernel[0]).reshape(*h.shape[:-1], -1)
-    else:
-        z = h @ kernel
-    return z if bias is None else z + bias[:, None, :]
+    """H W + b, one matrix product a draw, so that its shape does not depend on how many draws there are."""
+    z = h @ kernel
+    if bias is not None:
+        z += bias[:, None, :]
+    return z

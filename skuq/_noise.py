@@ -9,13 +9,11 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-# Weight of the trained noise itself beside what the held-out rows of one sibling say of it.
-PRIOR_ROWS = 5
 # Members disagree this much more at a row that none of them has seen than at a row that all but one have: 1.0 to 1.4
 # in standard deviations on the sets of docs/defaults.rst.
 UNSEEN_SPREAD = 1.2
-# The factor is sought between these.
-SMALLEST, LARGEST = 1e-3, 1e3
+# A mixture's factor is sought between these, as multiples of what its draws need one by one.
+SMALLEST, LARGEST = 0.05, 5.0
 
 
 def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:
@@ -33,8 +31,8 @@ def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:
     parameters = {name: np.broadcast_to(values, parameters["loc"].shape) for name, values in parameters.items()}
     for j in range(y.shape[1]):
         own = {name: values[..., j : j + 1] for name, values in parameters.items()}
-        # One normal draw has a closed form; it is also where the search starts for several.
-        start = np.exp(np.log(likelihood.best_scale(y[None, :, j : j + 1], own, weight[None, :, None], axis=1)).mean())
+        # What the draws need one by one, in closed form.
+        alone = np.exp(np.log(likelihood.best_scale(y[None, :, j : j + 1], own, weight[None, :, None], axis=1)).mean())
 
         def loss(log_factor, own=own, j=j):
             scaled = {**own, "scale": own["scale"] * np.exp(log_factor)}
@@ -42,33 +40,31 @@ def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:
             return -np.average(density, weights=weight)
 
         if len(own["loc"]) == 1:
-            factors.append(start)
+            factors.append(alone)
             continue
-        found = minimize_scalar(loss, bounds=np.log([SMALLEST, LARGEST * start]), method="bounded")
+        found = minimize_scalar(loss, bounds=np.log([SMALLEST * alone, LARGEST * alone]), method="bounded")
         factors.append(np.exp(found.x))
     return np.array(factors)
 
 
 def sibling_factor(likelihood, mixtures, rows, held_out) -> np.ndarray:
-    """Factor of the noise of an estimator whose siblings hold rows out, (n_outputs,).
-
-    The geometric mean of the siblings' own factors, so that one overconfident sibling moves it little; each is drawn
-    towards 1 where few rows speak, as if PRIOR_ROWS more had fitted exactly.
+    """Factor of the noise of an estimator whose siblings hold rows out, (n_outputs,): one for all siblings' rows.
 
     Parameters
     ----------
     likelihood : Likelihood
-    mixtures : iterable of dict
+    mixtures : list of dict
         Parameters of each sibling's predictive mixture at its held-out rows.
     rows : Rows
     held_out : list of ndarray
         Indices of each sibling's held-out rows.
     """
-    factors = []
-    for parameters, index in zip(mixtures, held_out, strict=True):
-        own = mixture_factor(likelihood, parameters, rows.y[index].astype(float), rows.weight[index])
-        factors.append(np.sqrt((len(index) * own**2 + PRIOR_ROWS) / (len(index) + PRIOR_ROWS)))
-    return np.exp(np.log(factors).mean(axis=0))
+    index = np.concatenate(held_out)
+    parameters = {
+        name: np.concatenate([np.broadcast_to(own[name], own["loc"].shape) for own in mixtures], axis=1)
+        for name in mixtures[0]
+    }
+    return mixture_factor(likelihood, parameters, rows.y[index].astype(float), rows.weight[index])
 
 
 def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:

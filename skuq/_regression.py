@@ -96,10 +96,10 @@ class RegressorTask(RegressorMixin):
             mixture = self._training_mixture(problem, members, parameters, members.kept, np.concatenate(held_out))
             factor = ensemble_factor(likelihood, mixture, rows, held_out)
         else:
-            mixtures = (
+            mixtures = [
                 self._training_mixture(problem, members, parameters, [m], index)
                 for m, index in zip(members.scored, held_out, strict=True)
-            )
+            ]
             factor = sibling_factor(likelihood, mixtures, rows, held_out)
         return factor[None, None]
 

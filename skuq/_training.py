@@ -3,7 +3,6 @@
 A backend runs stretches of steps; everything between the stretches happens here, in NumPy.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -20,6 +19,8 @@ STRETCH_SECONDS = 1.0
 N_EVALUATIONS = 100
 # A loss this far above its start has diverged.
 DIVERGENCE = 1e4
+# What Ctrl-C is answered with.
+INTERRUPTED = "Training interrupted by user; the best weights so far are kept."
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,17 @@ class Outcome:
         Training loss of each epoch, mean over members.
     held_out_losses : list of float
         Held-out score at each evaluation, mean over members that hold rows out.
+    warnings : list of Warning
+        What the user should hear: a ConvergenceWarning where the loss was not finite or diverged (training then stopped
+        at the last good parameters) or where a constant learning rate did not converge within the epochs given; a
+        UserWarning on Ctrl-C.
     """
 
     parameters: np.ndarray
     n_epochs: int = 0
     losses: list = field(default_factory=list)
     held_out_losses: list = field(default_factory=list)
+    warnings: list = field(default_factory=list)
 
 
 class Batches:
@@ -113,11 +119,20 @@ class Batches:
         Indices of each member's training rows.
     schedule : Schedule
     rngs : list of Generator, one a member
+    epoch_rows : int, optional
+        Rows by which the batches of an epoch are counted; those of the member that has most, if None.
     """
 
-    def __init__(self, rows: Rows, member_rows: list[np.ndarray], schedule: Schedule, rngs: list):
+    def __init__(
+        self,
+        rows: Rows,
+        member_rows: list[np.ndarray],
+        schedule: Schedule,
+        rngs: list,
+        epoch_rows: int | None = None,
+    ):
         self.rows, self.member_rows, self.shuffle, self.rngs = rows, member_rows, schedule.shuffle, rngs
-        most = max(len(index) for index in member_rows)
+        most = epoch_rows or max(len(index) for index in member_rows)
         self.n_steps = -(-most // schedule.batch_size)
         self.width = schedule.batch_size if most >= schedule.batch_size else bucket(most)
         # Slots of each member's batches that hold a row, and the row count of each batch.
@@ -176,6 +191,7 @@ def train(
     rngs: list,
     held_out_score: Callable[[np.ndarray], np.ndarray] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
+    epoch_rows: int | None = None,
 ) -> Outcome:
     """Run the schedule and return each member's best parameters.
 
@@ -192,20 +208,15 @@ def train(
         Maps parameters (n_members, n_parameters) to each member's held-out score, (n_members,), lower is better.
         Given one, the parameters with the best score are returned for each member; else the last ones.
     progress : callable(epochs done, epochs in all, loss), optional
+    epoch_rows : int, optional
+        As :class:`Batches` has it.
 
     Returns
     -------
     Outcome
-
-    Warns
-    -----
-    ConvergenceWarning
-        Where the loss is not finite or diverges (training stops at the last good parameters), and where a constant
-        learning rate did not converge within the epochs given.
-    UserWarning
-        On Ctrl-C; the best parameters so far are kept.
+        On Ctrl-C and where training fails, with the best parameters so far and a warning that says so.
     """
-    batches = Batches(rows, member_rows, schedule, rngs)
+    batches = Batches(rows, member_rows, schedule, rngs, epoch_rows)
     per_epoch = batches.n_steps
     total = schedule.n_epochs * per_epoch
     # The rule looks at whole epochs, whatever the stretches, whose length is a matter of the machine's speed.
@@ -225,13 +236,12 @@ def train(
             losses = trainer.run(*batches.take(count), schedule.rates(done, count, total))
             done += count
             if not keeper.accept(trainer, losses):
-                warnings.warn(
+                text = (
                     f"Training stopped after {done // per_epoch} epochs: the loss was not finite or grew without bound. "
                     f"The last good weights are kept. Lower learning_rate_init (now {schedule.learning_rate_init:g}), or "
-                    f"check y for extreme values.",
-                    ConvergenceWarning,
-                    stacklevel=4,
+                    f"check y for extreme values."
                 )
+                outcome.warnings.append(ConvergenceWarning(text))
                 break
             step_losses.extend(losses.mean(axis=1))
             # The first stretches measure the speed (the very first one compiles), then each lasts about a second.
@@ -244,9 +254,9 @@ def train(
             if done == next_stop and rule.stop(done // per_epoch, step_losses, per_epoch, outcome.held_out_losses):
                 break
         else:
-            rule.warn_unless_converged()
+            outcome.warnings += rule.warnings_at_end()
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user; the best weights so far are kept.", UserWarning, stacklevel=4)
+        outcome.warnings.append(UserWarning(INTERRUPTED))
     outcome.parameters = keeper.result()
     outcome.n_epochs = max(1, done // per_epoch)
     outcome.losses = _epoch_means(step_losses, per_epoch)
@@ -326,12 +336,12 @@ class _StoppingRule:
         if loss < self.best - self.schedule.tol:
             self.best, self.best_epoch = loss, epoch
 
-    def warn_unless_converged(self):
+    def warnings_at_end(self) -> list:
         """Warn as scikit-learn's networks do when a constant rate used up its epochs."""
-        if self.active and not self.held_out and self.schedule.patience <= self.schedule.n_epochs:
-            warnings.warn(
-                f"Training reached max_iter={self.schedule.n_epochs} epochs and the loss had not yet settled. Raise "
-                f"max_iter, or use learning_rate='one_cycle', which ends by itself.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
+        if not self.active or self.held_out or self.schedule.patience > self.schedule.n_epochs:
+            return []
+        text = (
+            f"Training reached max_iter={self.schedule.n_epochs} epochs and the loss had not yet settled. Raise "
+            f"max_iter, or use learning_rate='one_cycle', which ends by itself."
+        )
+        return [ConvergenceWarning(text)]

@@ -54,6 +54,11 @@ class Posterior:
         n = self.network.n_layer_weights
         return flat[..., :n], flat[..., n : n + self.n_spreads], flat[..., n + self.n_spreads :]
 
+    def mean_weights(self, flat: np.ndarray) -> np.ndarray:
+        """Weights, constants included, at the posterior's means."""
+        means, _, constants = self.split(flat)
+        return np.concatenate([means, constants], axis=-1)
+
     def initial(self, weights: np.ndarray, sigma: float) -> np.ndarray:
         """Flat parameters of a posterior around `weights` with standard deviation `sigma` for every weight."""
         n = self.network.n_layer_weights

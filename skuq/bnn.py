@@ -124,8 +124,7 @@ class _BNN(Estimator):
         )
 
     def _mean_weights(self, network, parameters):
-        means, _, constants = self._posterior(network).split(parameters)
-        return np.concatenate([means, constants], axis=-1)
+        return self._posterior(network).mean_weights(parameters)
 
     def _starting_parameters(self, problem, rngs, previous):
         posterior = self._posterior(problem.network)

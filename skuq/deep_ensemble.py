@@ -12,7 +12,7 @@ from ._regression import RegressorTask
 
 @estimator
 class _DeepEnsemble(Estimator):
-    """M networks as one batched computation; with held-out rows each member leaves out another fold."""
+    """M networks as one batched computation, or as several; with held-out rows each member leaves out another fold."""
 
     n_members: int = parameter(
         10,
@@ -20,11 +20,24 @@ class _DeepEnsemble(Estimator):
         """int ≥ 1
         Networks in the ensemble.""",
     )
+    n_jobs: int | None = parameter(
+        None,
+        [Interval(Integral, 1, None, closed="left"), Interval(Integral, None, -1, closed="right"), None],
+        """int or None
+        None trains all members together in this process, as one batched computation. An integer divides them into so many
+        groups and trains each in a joblib worker (-1: one for each processor); choose where with
+        ``joblib.parallel_config``. It pays for wide networks and many rows on a machine with several processors. For small
+        networks the batched computation is faster than any number of processes, each of which has to import the framework;
+        on a GPU, which the workers would have to share, leave it at None. Prediction ignores it.""",
+    )
 
     _members_hold_out = True
 
     def _n_networks(self):
         return self.n_members
+
+    def _jobs(self):
+        return self.n_jobs
 
 
 @estimator

@@ -129,17 +129,8 @@ class _SNGP(Estimator):
         return bound_spectral_norms(network, parameters, self.spec_norm_bound)
 
     def _latent(self, rows):
-        """Mean (n_rows, n_raw), variance (n_rows, n_precisions), raw constants (1, n_constants) of standardised rows."""
-        state = self._state
-        views = state.network.views(state.parameters.astype(float))
-        beta = views["kernel_out"][0]
-
-        def moments(features):
-            return np.concatenate([features @ beta, state.extra.variance(features)], axis=1)
-
-        both = state.draws.random_features(rows, moments)
-        mean, variance = both[:, : beta.shape[1]], both[:, beta.shape[1] :]
-        return mean, variance, views.get("constants", np.zeros((1, 0)))
+        """Moments of standardised rows, see :func:`latent_moments`."""
+        return latent_moments(self._state.draws, self._state.extra, rows)
 
     def latent_mean_and_variance(self, X):
         """Mean and variance of the Gaussian process under the likelihood.
@@ -185,6 +176,14 @@ class _SNGP(Estimator):
     def _import(self, fitted):
         super()._import(fitted)
         self._state = replace(self._state, extra=RandomFeatureGP.from_precision(fitted.precision, fitted.ridge_penalty))
+
+
+def latent_moments(draws: Draws, posterior: RandomFeatureGP, rows: np.ndarray):
+    """Mean (n_rows, n_raw), variance (n_rows, n_precisions) and raw constants (1, n_constants) of standardised rows."""
+    views = draws.network.views(draws.weights[:1].astype(float))
+    beta = views["kernel_out"][0]
+    both = draws.random_features(rows, posterior.moments(beta))
+    return both[:, : beta.shape[1]], both[:, beta.shape[1] :], views.get("constants", np.zeros((1, 0)))
 
 
 def bound_spectral_norms(network: Network, parameters: np.ndarray, bound: float) -> np.ndarray:
@@ -262,10 +261,8 @@ class SNGPRegressor(RegressorTask, _SNGP):
         """As predicted after the network's own training rows: each latent location with its posterior's quantiles."""
         draws = self._draws(problem, parameters[networks])
         posterior = self._posterior(problem, 1.0, draws, members.training_rows[networks[0]])
-        X = problem.rows.dense(index)
-        variance = draws.random_features(X, posterior.variance)
-        raw, constants = draws.raw(X)
-        raw = self._spread(raw[0], variance, problem.target.head.n_outputs, self.n_draws)
+        mean, variance, constants = latent_moments(draws, posterior, problem.rows.dense(index))
+        raw = self._spread(mean, variance, problem.target.head.n_outputs, self.n_draws)
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
 
     @staticmethod

@@ -9,7 +9,7 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from skuq import ProbabilisticClassifier, ProbabilisticRegressor, backends
+from skuq import ProbabilisticClassifier, ProbabilisticRegressor, SNGPClassifier, backends
 from skuq.likelihoods import Normal
 
 ALPHAS = (0.01, 0.05, 0.2)
@@ -218,3 +218,20 @@ def test_coefficients_go_when_the_model_is_no_longer_linear(backend):
     model = make("ProbabilisticRegressor", backend, hidden_layer_sizes=(), max_iter=5).fit(X, y)
     assert hasattr(model, "coef_")
     assert not hasattr(model.set_params(hidden_layer_sizes=(8,)).fit(X, y), "coef_")
+
+
+@each_backend
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_ridge_of_sngp_is_the_penalty_of_a_logistic_regression_on_its_features(weighted, backend):
+    X, y = load_iris(return_X_y=True)
+    X, first = np.unique(X[50:], axis=0, return_index=True)
+    y = y[50:][first]
+    weight = np.where(np.arange(len(y)) % 3, 1.0, 2.0) if weighted else np.ones(len(y))
+    model = SNGPClassifier(
+        backend=backend, hidden_layer_sizes=(), n_inducing=64, kernel_scale=8.0, ridge_penalty=0.5, random_state=0
+    ).fit(X, y, sample_weight=weight)
+    state = model._state
+    features = state.draws.random_features(state.x_standardizer(X))
+    ridge = LogisticRegression(C=1 / 0.5, fit_intercept=False, tol=1e-10, max_iter=10_000)
+    ridge.fit(features, y, sample_weight=weight)
+    np.testing.assert_allclose(model.latent_mean_and_variance(X)[0][:, 0], features @ ridge.coef_[0], atol=2e-3)

@@ -67,6 +67,10 @@ class Program:
         """Length of the flat vector trained for one member."""
         return self.posterior.n_parameters if self.posterior else self.network.n_weights
 
+    def mean_weights(self, parameters: np.ndarray) -> np.ndarray:
+        """Weights (n_members, n_weights) that stand for trained parameters: themselves, or the posterior's means."""
+        return self.posterior.mean_weights(parameters) if self.posterior else parameters
+
     @property
     def kernel_mask(self) -> np.ndarray:
         """1 where a trained number is a kernel's weight (or its posterior mean), else 0; shape (n_parameters,)."""

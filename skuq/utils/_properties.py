@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..calibration._base import reach_predictor
 from ._subject import COVERAGES, N_ASKED, QUANTILES, require, require_equal, require_rising
 
 # Distance of far rows from the training rows, in their standard deviations.
@@ -35,7 +36,8 @@ def check_quantiles_rise(subject):
         return
     require_rising(subject.ask("predict_quantiles", quantiles=QUANTILES), "predict_quantiles must rise with the level")
     # Conformal intervals are calibrated where quantiles stay the model's own.
-    if subject.has("predict_interval") and getattr(subject.estimator, "calibration", None) != "conformal":
+    predictor, _ = reach_predictor(subject.model, subject.rows)
+    if subject.has("predict_interval") and getattr(predictor, "calibration", None) != "conformal":
         ends = subject.ask("predict_quantiles", quantiles=[0.25, 0.75])
         interval = subject.ask("predict_interval", coverage=0.5)
         require_equal(interval, ends, "predict_interval must be central: its ends are quantiles")
