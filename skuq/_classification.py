@@ -132,9 +132,14 @@ class ClassifierTask(ClassifierMixin):
         """Class probabilities of every draw, (n_draws, n_rows, n_classes), for standardised rows."""
         return self._probabilities(self._predictive_logits(X))
 
-    def _mean_probabilities(self, X, draws=None):
-        """Predictive class probabilities, (n_rows, n_classes), for standardised rows; from `draws` if they are at hand."""
-        return (self._draw_probabilities(X) if draws is None else draws).mean(axis=0)
+    def _mean_probabilities(self, X):
+        """Predictive class probabilities, (n_rows, n_classes), for standardised rows."""
+        return self._draw_probabilities(X).mean(axis=0)
+
+    def _draw_and_mean_probabilities(self, X):
+        """Both of the above, computed once."""
+        draws = self._draw_probabilities(X)
+        return draws, draws.mean(axis=0)
 
     def _uncertainty(self, X) -> Uncertainty:
         return class_uncertainty(self._draw_probabilities(X))
@@ -269,8 +274,9 @@ class ClassifierTask(ClassifierMixin):
         X = self._check_rows(X)
         draws, means = [], []
         for rows in self._chunks(X):
-            draws.append(self._draw_probabilities(rows))
-            means.append(self._mean_probabilities(rows, draws[-1]))
+            own, mean = self._draw_and_mean_probabilities(rows)
+            draws.append(own)
+            means.append(mean)
         return PredictiveCategorical(self.classes_, np.concatenate(means), np.concatenate(draws, axis=1))
 
     def sample_y(self, X, n_samples=1, random_state=0):

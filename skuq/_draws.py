@@ -16,29 +16,28 @@ from ._threads import map_blocks, single_blas_thread
 from ._variational import Posterior
 
 BLOCK_ROWS = 256
-# Activations of one block, over the draws taken at once, hold at most this many numbers (8 or 16 MB).
-BLOCK_NUMBERS = 2**21
+# Activations of one block, over the draws taken at once, hold at most this many numbers: as many as a processor keeps near.
+BLOCK_NUMBERS = 2**17
 # Weights of all draws are kept for one call up to this many numbers (256 MB), else drawn again for each stretch of rows.
 KEPT_WEIGHTS = 2**26
 
 
 @lru_cache(maxsize=256)
 def working_type(network: Network) -> type:
-    """float32 if a block of equal rows comes out of this network equal to the last bit, else float64.
+    """float32 if the rows of a block, put in another order, come out of this network the same to the last bit; else float64.
 
     Some matrix libraries add the same terms in another order at another place of a block (OpenBLAS does on AVX2, not on
     AVX-512). In float32 a row's numbers would then move by 1e-6 with its place, which breaks scikit-learn's invariance
-    checks. Shapes and machine decide, so any weights tell, once a process.
+    checks. Shapes and machine decide, so random weights tell, once a process.
     """
     rng = np.random.default_rng(0)
-    noise = rng.standard_normal((1, network.n_weights), np.float32) / np.sqrt(
-        max(network.n_features, network.hidden_width)
-    )
-    row = rng.standard_normal((1, network.n_features), np.float32)
+    width = max(network.n_features, network.hidden_width)
+    weights = network.views(rng.standard_normal((1, network.n_weights), np.float32) / np.float32(np.sqrt(width)))
+    features = network.initial_random_features(rng, 1.0)
+    X, order = rng.standard_normal((BLOCK_ROWS, network.n_features), np.float32), rng.permutation(BLOCK_ROWS)
     with single_blas_thread():
-        weights, fixed = network.views(noise.astype(np.float32)), network.initial_random_features(rng, 1.0)
-        out = network.raw_outputs(weights, np.repeat(row, BLOCK_ROWS, axis=0), fixed=fixed)[0]
-    return np.float32 if (out == out[0]).all() else np.float64
+        here, there = (network.raw_outputs(weights, rows, fixed=features)[0] for rows in (X, X[order]))
+    return np.float32 if np.array_equal(here[order], there) else np.float64
 
 
 def by_blocks(function: Callable[[np.ndarray], np.ndarray], X: np.ndarray) -> np.ndarray:

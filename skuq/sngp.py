@@ -386,22 +386,51 @@ class SNGPClassifier(ClassifierTask, _SNGP):
     def _n_uncertain(self):
         return self._state.head.n_raw
 
+    def predict_proba(self, X, return_variance=False):
+        """Predictive class probabilities softmax(logits / √(1 + λ v)), and v if asked for.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        return_variance : bool, default=False
+            Whether to return the variance of the logits too; both come from one pass over the rows.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Columns in the order of ``classes_``.
+        variance : ndarray of shape (n_samples, 1 or n_latent)
+            Only with ``return_variance``: v, as :meth:`latent_mean_and_variance` has it.
+        """
+        if not return_variance:
+            return super().predict_proba(X)
+        mean, variance = self.latent_mean_and_variance(X)
+        return self._probabilities(self._mean_field(mean, variance)), variance
+
+    def _mean_field(self, mean, variance):
+        return mean_field_logits(mean, variance, self._state.settings["mean_field_factor"])
+
     def _predictive_logits(self, X):
         mean, variance, _ = self._latent(X)
-        return mean_field_logits(mean, variance, self._state.settings["mean_field_factor"])[None]
+        return self._mean_field(mean, variance)[None]
 
-    def _mean_probabilities(self, X, draws=None):
+    def _mean_probabilities(self, X):
         return self._probabilities(self._predictive_logits(X)[0])
 
     def _draw_probabilities(self, X):
+        return self._draw_and_mean_probabilities(X)[0]
+
+    def _draw_and_mean_probabilities(self, X):
         mean, variance, _ = self._latent(X)
         # The same standard normal points for every row: results depend on the row alone.
         nodes = check_random_state(0).normal(size=(self._n_draws(), 1, mean.shape[1]))
-        return self._probabilities(mean + nodes * np.sqrt(variance))
+        return self._probabilities(mean + nodes * np.sqrt(variance)), self._probabilities(
+            self._mean_field(mean, variance)
+        )
 
     def _uncertainty(self, X):
-        draws = class_uncertainty(self._draw_probabilities(X))
-        total = entropy(self._mean_probabilities(X))
+        draws, mean = self._draw_and_mean_probabilities(X)
+        draws, total = class_uncertainty(draws), entropy(mean)
         aleatoric = total * np.divide(draws.aleatoric, draws.total, out=np.ones_like(total), where=draws.total > 0)
         return Uncertainty(total, aleatoric, total - aleatoric)
 

@@ -47,6 +47,21 @@ def test_rows_do_not_depend_on_their_company(name, backend):
 
 
 @each_estimator
+def test_float64_says_what_float32_says(name, backend, monkeypatch):
+    X, _ = problem(name)
+    model = fitted(name, backend)
+    said = without_samples(outputs(model, X))
+    monkeypatch.setattr(_draws, "working_type", lambda network: np.float64)
+    assert_same(outputs(model, X), said, rtol=1e-4, atol=1e-5)
+    assert_same(
+        outputs(model, X[::-1]),
+        {key: value[::-1] for key, value in without_samples(outputs(model, X)).items()},
+        rtol=1e-9,
+        atol=1e-12,
+    )
+
+
+@each_estimator
 def test_prediction_is_repeatable(name, backend):
     X, _ = problem(name)
     model = fitted(name, backend)

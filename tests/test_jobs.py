@@ -165,11 +165,11 @@ import joblib, numpy as np
 from _table import make, outputs, problem
 
 def press_when_it_is_listened_for():
-    before = signal.default_int_handler
-    while signal.getsignal(signal.SIGINT) is before:
+    while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with Ctrl-C ignored
 threading.Thread(target=press_when_it_is_listened_for, daemon=True).start()
 X, y = problem("DeepEnsembleRegressor")
 model = make("DeepEnsembleRegressor", sys.argv[1], n_jobs=2, max_iter=1_000_000)

@@ -1,5 +1,7 @@
 """The same work with skuq: one function for each row."""
 
+from functools import partial
+
 from _handwritten_sklearn import ALPHAS, SEARCH_BATCH
 from _rows import Data, Run
 from sklearn.model_selection import GridSearchCV
@@ -67,10 +69,7 @@ def mixture(model):
 
 
 def probabilities_and_variances(model):
-    def predict(X):
-        return model.predict_proba(X), model.latent_mean_and_variance(X)[1]
-
-    return predict
+    return partial(model.predict_proba, return_variance=True)
 
 
 def fit_sngp(data: Data, run: Run):
