@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 # in standard deviations on the sets of docs/defaults.rst.
 UNSEEN_SPREAD = 1.2
 # A mixture's factor is sought between these, as multiples of what its draws need one by one.
-SMALLEST, LARGEST = 0.05, 5.0
+SMALLEST, LARGEST = 0.25, 4.0
 
 
 def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:

@@ -112,15 +112,13 @@ class _SNGP(Estimator):
         parameters = self._bounded(problem.network, parameters)
         draws = Draws(problem.network, parameters, problem.features)
         everything = np.arange(len(problem.rows.weight))
-        self._set_state(
-            problem, noise_scale, parameters, draws, self._posterior(problem, noise_scale, draws, everything)
-        )
+        self._set_state(problem, noise_scale, parameters, draws, self._posterior(problem, draws, everything))
 
-    def _posterior(self, problem, noise_scale, draws, index) -> RandomFeatureGP:
+    def _posterior(self, problem, draws, index) -> RandomFeatureGP:
         """Covariance of β after some of the training rows."""
         rows = problem.rows
         X = rows.dense(index)
-        weight = rows.weight[index, None] * self._curvature(problem, noise_scale, draws, X)
+        weight = rows.weight[index, None] * self._curvature(problem, draws, X)
         return RandomFeatureGP.fit(draws.random_features(X), weight, self.ridge_penalty)
 
     def _bounded(self, network, parameters):
@@ -260,7 +258,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
     def _training_mixture(self, problem, members, parameters, networks, index):
         """As predicted after the network's own training rows: each latent location with its posterior's quantiles."""
         draws = self._draws(problem, parameters[networks])
-        posterior = self._posterior(problem, 1.0, draws, members.training_rows[networks[0]])
+        posterior = self._posterior(problem, draws, members.training_rows[networks[0]])
         mean, variance, constants = latent_moments(draws, posterior, problem.rows.dense(index))
         raw = self._spread(mean, variance, problem.target.head.n_outputs, self.n_draws)
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
@@ -273,13 +271,14 @@ class SNGPRegressor(RegressorTask, _SNGP):
         raw[..., :n_outputs] += nodes * np.sqrt(variance)
         return raw
 
-    def _curvature(self, problem, noise_scale, draws, X):
-        """Fisher information of each target's location at the fitted parameters, (n_rows, n_outputs)."""
+    def _curvature(self, problem, draws, X):
+        """Fisher information of each target's location at the trained parameters, (n_rows, n_outputs).
+
+        The factor of the noise does not enter: it was found beside a variance that did not know it.
+        """
         raw, constants = draws.raw(X)
         target = problem.target
         parameters = link_parameters(target.head, raw, constants, target.fixed)
-        if target.likelihood.learns_scale:
-            parameters = {**parameters, "scale": parameters["scale"] * noise_scale}
         information = target.likelihood.on_training_scale().location_information(parameters)
         return np.broadcast_to(information, (1, len(raw[0]), target.head.n_outputs))[0]
 
@@ -376,7 +375,7 @@ class SNGPClassifier(ClassifierTask, _SNGP):
         # The loss is a mean over rows: the share of the prior in it.
         return replace(super()._knobs(problem), ridge=self.ridge_penalty / problem.target.weight.sum())
 
-    def _curvature(self, problem, noise_scale, draws, X):
+    def _curvature(self, problem, draws, X):
         """Weights of the rows in each precision, (n_rows, 1) or (n_rows, n_latent)."""
         if self.covariance == "shared":
             return np.ones((X.shape[0], 1))
