@@ -27,3 +27,13 @@ autosummary_ignore_module_all = False
 # Members are listed by the templates; numpydoc would list them a second time.
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
+
+
+def _skip_request_methods(app, what, name, obj, skip, options):
+    # scikit-learn writes them; their text refers to pages of its own documentation.
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
+def setup(app):
+    """Connect what autodoc asks."""
+    app.connect("autodoc-skip-member", _skip_request_methods)

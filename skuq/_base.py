@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from . import backends
 from ._draws import Draws
+from ._encoding import fit_bins
 from ._jobs import Job, group_members, report, train_group, train_in_groups
 from ._members import Members, plan_members
 from ._network import ACTIVATIONS, ARCHITECTURES, Network
@@ -26,6 +27,13 @@ from .likelihoods import Head, Likelihood
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _NON_NEGATIVE = Interval(Real, 0, None, closed="left")
 _AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
+# Share of the epochs, the rate still rising, in which every epoch is scored: what is mostly noise is at its best there and soon
+# past it. Members of an ensemble average their noise out and may go past it.
+WATCHED = 0.1
+# Steps of max_iter=None for each n^0.45 rows, at most, where inputs are encoded.
+ENCODED_STEPS = 200
+# Features of a table; what has more (embeddings, texts, images) has no axis that means something by itself.
+MAX_ENCODED = 64
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,8 @@ class State:
         What a method alone needs (the Gaussian process of SNGP).
     calibration : Calibration
         Temperature, or conformal intervals and sets; neither where ``calibration=None``.
+    dropout_rate : float
+        Of the draws, where draws are thinned networks, and of a native model's layers.
     """
 
     network: Network
@@ -107,6 +117,7 @@ class State:
     settings: dict = field(default_factory=dict)
     extra: object = None
     calibration: Calibration = field(default_factory=Calibration)
+    dropout_rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -172,6 +183,22 @@ class Estimator(BaseEstimator):
         """float in [0, 1]
         Share of L1 for ``regularizer="elasticnet"``.""",
     )
+    input_encoding: str | None = parameter(
+        "auto",
+        [StrOptions({"auto", "piecewise_linear"}), None],
+        """{"auto", "piecewise_linear"} or None
+        "piecewise_linear": beside each feature stands how far it has come through each of `n_bins` stretches between its
+        quantiles (Gorishniy et al. 2022), so that steps and bends along one feature are found at once. "auto": so for
+        regressors with hidden layers on dense X of at most 64 features, else None; None for ``SNGPRegressor``, whose
+        distances are those of the features, for a posterior of full covariance, and under an L1 penalty, which selects
+        features. None: the features alone.""",
+    )
+    n_bins: int = parameter(
+        32,
+        [_AT_LEAST_ONE],
+        """int ≥ 1
+        Stretches of each feature in ``input_encoding="piecewise_linear"``; a feature of few different values has fewer.""",
+    )
     batch_size: int | str = parameter(
         "auto",
         [StrOptions({"auto"}), _AT_LEAST_ONE],
@@ -196,8 +223,8 @@ class Estimator(BaseEstimator):
         None,
         [_AT_LEAST_ONE, None],
         """int or None
-        Epochs. None: as many as make about 400 n^0.45 steps, between 1000 and 8000, but at least 5 epochs; half as many for
-        classifiers, ``BNNRegressor`` and ``SNGPRegressor``; 4000 for a linear model.""",
+        Epochs. None: as many as make about 200 n^0.45 steps, between 500 and 4000, but at least 5 epochs; twice as many for
+        regressors without bins (not ``BNNRegressor`` and ``SNGPRegressor``); 4000 for a linear model.""",
     )
     shuffle: bool = parameter(
         True,
@@ -223,7 +250,7 @@ class Estimator(BaseEstimator):
         None,
         [_AT_LEAST_ONE, None],
         """int or None
-        Epochs without improvement by `tol` after which training stops. None: 40 % of the epochs.""",
+        Epochs without improvement by `tol` after which training stops. None: 60 % of the epochs.""",
     )
     tol: float = parameter(
         1e-4,
@@ -277,6 +304,8 @@ class Estimator(BaseEstimator):
     _auto_learning_rate = 0.02
     # Steps of max_iter=None for each n^0.45 rows.
     _auto_steps = 200
+    # Shares of the dropout rate among which held-out rows choose that of the draws.
+    _spreads: ClassVar[tuple] = (1.0,)
     # Names of parameters that prediction reads.
     _predicts_with: ClassVar[tuple] = ()
 
@@ -346,13 +375,13 @@ class Estimator(BaseEstimator):
         problem = self._pose(X[own], weight[own], target, sizes, seeds, previous)
         members, outcome = self._train(backend, problem, previous)
         trained = self._refine(problem, members, outcome.parameters)
-        noise_scale = self._noise_scale(problem, members, trained)
+        noise_scale, spread = self._fit_to_held_out(problem, members, trained)
         self.backend_ = backend
         self.n_iter_ = outcome.n_epochs
         self.loss_curve_ = outcome.losses
         self.loss_ = outcome.losses[-1] if outcome.losses else np.nan  # interrupted before the first step
         self.validation_loss_curve_ = outcome.held_out_losses or None
-        self._finish(problem, noise_scale, trained[members.kept])
+        self._finish(problem, noise_scale, spread, trained[members.kept])
         if plan is not None:
             self._calibrate(X, y, weight, plan, previous)
         self._report_weights()
@@ -405,7 +434,8 @@ class Estimator(BaseEstimator):
             x_standardizer = Standardizer.fit(X, weight).without_constants()
         else:
             x_standardizer = Standardizer.identity(X.shape[1])
-        network = self._network(X.shape[1], sizes, target.head)
+        n_bins = self._bins_of(X, sizes)
+        network = self._network(X.shape[1], n_bins, sizes, target.head)
         if sparse.issparse(X):
             # Sparse rows are only scaled, so that they stay sparse; batches become dense one by one.
             scaled = sparse.csr_array(X.multiply(1 / x_standardizer.scale), dtype=np.float32)
@@ -414,10 +444,30 @@ class Estimator(BaseEstimator):
         # Weights that are trained further belong to the random features they were trained on.
         kept = previous is not None and previous.network == network
         features = previous.draws.features if kept else self._features(network, seeds["features"])
+        if n_bins and not kept:
+            features = {**features, "bins": fit_bins(scaled, weight, n_bins)}
         return Problem(network, Rows(scaled, target.y, target.weight), target, x_standardizer, seeds, features)
 
-    def _network(self, n_features, sizes, head) -> Network:
-        return Network(n_features, sizes, self.activation, self.architecture, head)
+    def _encodes(self) -> bool:
+        """Whether ``input_encoding="auto"`` may encode."""
+        return False
+
+    def _bins_of(self, X, sizes) -> int:
+        """Bins beside each feature."""
+        if self.input_encoding == "auto":
+            suits = self._encodes() and not self._l1 and sizes and not sparse.issparse(X) and X.shape[1] <= MAX_ENCODED
+            return self.n_bins if suits else 0
+        if self.input_encoding is None:
+            return 0
+        if sparse.issparse(X) or not sizes:
+            what = "sparse X" if sparse.issparse(X) else "hidden_layer_sizes=()"
+            raise ValueError(
+                f"input_encoding='piecewise_linear' needs dense X and hidden layers, got {what}. Use input_encoding=None."
+            )
+        return self.n_bins
+
+    def _network(self, n_features, n_bins, sizes, head) -> Network:
+        return Network(n_features, sizes, self.activation, self.architecture, head, n_bins=n_bins)
 
     def _train(self, backend, problem: Problem, previous):
         """Train all networks, siblings too, and return them with their best parameters."""
@@ -443,7 +493,7 @@ class Estimator(BaseEstimator):
             problem.target,
             members,
             max(len(own) for own in members.training_rows),
-            self._schedule(n_rows),
+            self._schedule(n_rows, encoded=bool(network.n_bins)),
             self._starting_parameters(problem, rngs, previous),
             rngs,
             int(problem.seeds["trainer"].generate_state(1)[0]),
@@ -462,7 +512,7 @@ class Estimator(BaseEstimator):
             return self.early_stopping
         return self._auto_early_stopping if self._hidden_sizes() else False
 
-    def _schedule(self, n_rows) -> Schedule:
+    def _schedule(self, n_rows, encoded) -> Schedule:
         linear = not self._hidden_sizes()
         if self.batch_size != "auto":
             batch_size = min(int(self.batch_size), n_rows)
@@ -472,15 +522,17 @@ class Estimator(BaseEstimator):
             batch_size = min(n_rows, int(np.clip(2 ** round(np.log2(max(n_rows, 1) / 10)), 32, 256)))
         n_epochs = self.max_iter
         if n_epochs is None:
-            pace = self._auto_steps
+            # What the bins say need not be found.
+            pace = min(self._auto_steps, ENCODED_STEPS) if encoded else self._auto_steps
             steps = 4000 if linear else np.clip(pace * n_rows**0.45, 2.5 * pace, 20 * pace)
             n_epochs = max(5, round(steps / -(-n_rows // batch_size)))
-        patience = self.n_iter_no_change or max(10, int(0.4 * n_epochs))
+        patience = self.n_iter_no_change or max(10, int(0.6 * n_epochs))
         if isinstance(self.learning_rate_init, str):
             rate = 0.05 if linear else self._auto_learning_rate
         else:
             rate = float(self.learning_rate_init)
-        return Schedule(n_epochs, batch_size, rate, self.learning_rate, self.shuffle, self.tol, patience)
+        watched = 0.0 if self._members_hold_out else WATCHED
+        return Schedule(n_epochs, batch_size, rate, self.learning_rate, self.shuffle, self.tol, patience, watched)
 
     def _knobs(self, problem: Problem) -> Knobs:
         share = {None: 0.0, "l1": 1.0, "l2": 0.0, "elasticnet": self.l1_ratio}[self.regularizer]
@@ -517,8 +569,8 @@ class Estimator(BaseEstimator):
         return {}
 
     def _mean_weights(self, network, parameters) -> np.ndarray:
-        """Weights (n_members, n_weights) that stand for trained parameters when held-out rows are scored."""
-        return parameters
+        """Weights (n_members, n_weights) that stand for trained parameters."""
+        return self._program(network).mean_weights(parameters)
 
     def _starting_parameters(self, problem: Problem, rngs, previous) -> np.ndarray:
         """Parameters (n_members, n_parameters) at which training starts."""
@@ -533,15 +585,19 @@ class Estimator(BaseEstimator):
         """Parameters of all networks, made better where a method knows how without another step of training."""
         return parameters
 
-    def _draws(self, problem: Problem, parameters) -> Draws:
-        """The functions that trained parameters (n_networks, n_parameters) stand for."""
+    def _fit_to_held_out(self, problem: Problem, members: Members, parameters) -> tuple[np.ndarray, float]:
+        """Factor of the learned noise, (1, 1, n_outputs), and the share of the dropout rate, that held-out rows ask for."""
+        raise NotImplementedError
+
+    def _draws(self, problem: Problem, parameters, spread=1.0) -> Draws:
+        """The functions that trained parameters (n_networks, n_parameters) stand for, at a share of the dropout rate."""
         return Draws(problem.network, self._mean_weights(problem.network, parameters), problem.features)
 
-    def _finish(self, problem: Problem, noise_scale, parameters) -> None:
+    def _finish(self, problem: Problem, noise_scale, spread, parameters) -> None:
         """Set the fitted state from the trained parameters."""
-        self._set_state(problem, noise_scale, parameters, self._draws(problem, parameters))
+        self._set_state(problem, noise_scale, parameters, self._draws(problem, parameters, spread), spread=spread)
 
-    def _set_state(self, problem: Problem, noise_scale, parameters, draws: Draws, extra=None) -> None:
+    def _set_state(self, problem: Problem, noise_scale, parameters, draws: Draws, extra=None, spread=1.0) -> None:
         target = problem.target
         self._state = State(
             problem.network,
@@ -556,6 +612,7 @@ class Estimator(BaseEstimator):
             self.standardize,
             {name: getattr(self, name) for name in self._predicts_with},
             extra,
+            dropout_rate=self.dropout_rate * spread,
         )
 
     def _report_weights(self) -> None:
@@ -567,7 +624,12 @@ class Estimator(BaseEstimator):
         views = network.views(weights)
         first = views[network.tensors[0].name]
         on_random_features = bool(network.n_inducing) and not network.hidden_layer_sizes
-        used = np.ones(network.n_features, bool) if on_random_features else np.any(first != 0, axis=(0, 2))
+        if on_random_features:
+            used = np.ones(network.n_features, bool)
+        else:
+            used = np.any(first != 0, axis=(0, 2))
+            features, bins = used[: network.n_features], used[network.n_features :]
+            used = features | bins.reshape(network.n_features, -1).any(axis=1)
         self.selected_features_ = used
         for name in ("coef_", "intercept_"):
             self.__dict__.pop(name, None)  # of a linear model fitted before
@@ -668,7 +730,7 @@ class Estimator(BaseEstimator):
             y_scale=state.y_standardizer.scale,
             noise_scale=state.noise_scale[:, 0],
             log_target=state.likelihood is not None and state.likelihood.target_transform == "log",
-            dropout_rate=self.dropout_rate,
+            dropout_rate=state.dropout_rate,
             features=state.draws.features,
             temperature=state.calibration.temperature,
         )

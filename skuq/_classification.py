@@ -95,8 +95,8 @@ class ClassifierTask(ClassifierMixin):
         del self._loss_weights
         return Target(head, encoded.astype(np.float32), weight, codes, Standardizer.identity(head.n_outputs))
 
-    def _noise_scale(self, problem, members, parameters):
-        return np.ones((1, 1, 1))
+    def _fit_to_held_out(self, problem, members, parameters):
+        return np.ones((1, 1, 1)), 1.0
 
     def _strata(self, y):
         return y[:, 0].astype(int)

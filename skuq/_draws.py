@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from ._encoding import fit_bins
 from ._network import Network
 from ._threads import map_blocks, single_blas_thread
 from ._variational import Posterior
@@ -31,10 +32,12 @@ def working_type(network: Network) -> type:
     checks. Shapes and machine decide, so random weights tell, once a process.
     """
     rng = np.random.default_rng(0)
-    width = max(network.n_features, network.hidden_width)
+    width = max(network.n_inputs, network.hidden_width)
     weights = network.views(rng.standard_normal((1, network.n_weights), np.float32) / np.float32(np.sqrt(width)))
     features = network.initial_random_features(rng, 1.0)
     X, order = rng.standard_normal((BLOCK_ROWS, network.n_features), np.float32), rng.permutation(BLOCK_ROWS)
+    if network.n_bins:
+        features["bins"] = fit_bins(X, np.ones(BLOCK_ROWS), network.n_bins)
     with single_blas_thread():
         here, there = (network.raw_outputs(weights, rows, fixed=features)[0] for rows in (X, X[order]))
     return np.float32 if np.array_equal(here[order], there) else np.float64
@@ -64,7 +67,7 @@ class Draws:
     network : Network
     weights : ndarray of shape (n_draws, n_weights), float32
     features : dict of ndarray
-        Fixed random features, if the network has them.
+        What :attr:`Network.fixed_shapes` lists.
     """
 
     network: Network
@@ -89,7 +92,7 @@ class Draws:
         """
         network, dtype = self.network, working_type(self.network)
         X = X.astype(dtype, copy=False)
-        widest = max((network.n_features, *network.hidden_layer_sizes, network.n_inducing, network.head.n_raw))
+        widest = max((network.n_inputs, *network.hidden_layer_sizes, network.n_inducing, network.head.n_raw))
         step = max(1, BLOCK_NUMBERS // (BLOCK_ROWS * widest))
         raw, constants = [], []
         for start in range(0, self.n_draws, step):
@@ -112,7 +115,8 @@ class Draws:
         weights = network.views(self.weights[:1].astype(dtype, copy=False))
 
         def features(block):
-            phi = network.random_features(network.hidden(weights, block), self.features)
+            hidden = network.hidden(weights, block, fixed=self.features)
+            phi = network.random_features(hidden, self.features)
             return (phi if then is None else then(phi[0])[None]).astype(float, copy=False)
 
         return by_blocks(features, X.astype(dtype, copy=False))[0]

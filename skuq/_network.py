@@ -13,6 +13,7 @@ from math import prod
 import numpy as np
 from scipy import special
 
+from ._encoding import encode
 from .likelihoods import Head
 
 
@@ -61,14 +62,15 @@ class Network:
     """A feed-forward network: what it computes, not its weights.
 
     ``architecture="mlp"``: h ← dropout(act(h W + b)) for each hidden layer. ``"resnet"``: a linear projection to the
-    common width, then h ← h + dropout(act(h W + b)) for each hidden layer. With `n_inducing` > 0 the hidden state then
+    common width, then h ← h + dropout(act(h W + b)) for each hidden layer. With `n_bins` > 0 each feature enters beside its
+    piecewise-linear encoding (:mod:`skuq._encoding`). With `n_inducing` > 0 the hidden state then
     passes through fixed random Fourier features (Rahimi & Recht 2007), Φ(h) = √(2/M) cos(h A/√kernel_scale + c), and
     the output layer has no bias there: it is the β of a Gaussian process.
 
     Attributes
     ----------
     n_features : int
-        Width of the input.
+        Columns of X.
     hidden_layer_sizes : tuple of int
         Widths of the hidden layers; () is a linear model.
     activation : str
@@ -80,6 +82,8 @@ class Network:
         Number of random features; 0 for a plain output layer.
     frozen_projection : bool
         Whether a resnet's input projection stays as it was drawn.
+    n_bins : int
+        Bins beside each feature; 0 for the features alone.
     """
 
     n_features: int
@@ -89,6 +93,26 @@ class Network:
     head: Head
     n_inducing: int = 0
     frozen_projection: bool = False
+    n_bins: int = 0
+
+    @property
+    def n_inputs(self) -> int:
+        """Width of the first layer's input."""
+        return self.n_features * (1 + self.n_bins)
+
+    @property
+    def fixed_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Arrays that the network computes with and nobody trains, in alphabetic order.
+
+        ``bins`` (4, n_features, n_bins), as :func:`skuq._encoding.fit_bins` has them; ``feature_bias`` (M,) and
+        ``feature_kernel`` (hidden_width, M) of the random features.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.n_bins:
+            shapes["bins"] = (4, self.n_features, self.n_bins)
+        if self.n_inducing:
+            shapes |= {"feature_bias": (self.n_inducing,), "feature_kernel": (self.hidden_width, self.n_inducing)}
+        return shapes
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -98,7 +122,7 @@ class Network:
         ``bias_out`` (not after random features), ``constants`` (the head's learned constants, if any).
         """
         shapes = []
-        width = self.n_features
+        width = self.n_inputs
         if self.architecture == "resnet" and self.hidden_layer_sizes:
             shapes += self._dense("in", width, self.hidden_layer_sizes[0])
             width = self.hidden_layer_sizes[0]
@@ -132,7 +156,7 @@ class Network:
     @property
     def hidden_width(self) -> int:
         """Width of the last hidden state (the input of the random features or of the output layer)."""
-        return self.hidden_layer_sizes[-1] if self.hidden_layer_sizes else self.n_features
+        return self.hidden_layer_sizes[-1] if self.hidden_layer_sizes else self.n_inputs
 
     @property
     def n_units(self) -> int:
@@ -225,7 +249,7 @@ class Network:
             "feature_bias": rng.uniform(0, 2 * np.pi, self.n_inducing).astype(np.float32),
         }
 
-    def hidden(self, weights: dict[str, np.ndarray], X: np.ndarray, masks=None) -> np.ndarray:
+    def hidden(self, weights: dict[str, np.ndarray], X: np.ndarray, masks=None, fixed=None) -> np.ndarray:
         """Last hidden state of every draw.
 
         Parameters
@@ -234,6 +258,8 @@ class Network:
         X : ndarray of shape (n_rows, n_features) or (n_draws, n_rows, n_features)
         masks : ndarray of shape (n_draws, n_units), optional
             Dropout masks, scaled by 1 / keep probability; the same for every row.
+        fixed : dict of ndarray, optional
+            What :attr:`fixed_shapes` lists.
 
         Returns
         -------
@@ -241,6 +267,8 @@ class Network:
         """
         act = ACTIVATIONS[self.activation]
         h = X if X.ndim == 3 else X[None]
+        if self.n_bins:
+            h = encode(h, fixed["bins"])
         residual = self.architecture == "resnet"
         if residual and self.hidden_layer_sizes:
             h = _affine(h, weights["kernel_in"], weights["bias_in"])
@@ -262,7 +290,7 @@ class Network:
 
     def raw_outputs(self, weights, X, masks=None, fixed=None) -> np.ndarray:
         """Raw outputs of every draw, shape (n_draws, n_rows, head.n_raw)."""
-        h = self.hidden(weights, X, masks)
+        h = self.hidden(weights, X, masks, fixed)
         if self.n_inducing:
             h = self.random_features(h, fixed)
         return _affine(h, weights["kernel_out"], weights.get("bias_out"))

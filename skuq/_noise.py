@@ -14,6 +14,8 @@ from scipy.special import logsumexp
 UNSEEN_SPREAD = 1.2
 # A mixture's factor is sought between these, as multiples of what its draws need one by one.
 SMALLEST, LARGEST = 0.25, 4.0
+# Nats by which a narrower spread of the draws must be better before held-out rows are believed.
+NOTICEABLE = 0.01
 
 
 def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:
@@ -60,11 +62,24 @@ def sibling_factor(likelihood, mixtures, rows, held_out) -> np.ndarray:
         Indices of each sibling's held-out rows.
     """
     index = np.concatenate(held_out)
-    parameters = {
+    return mixture_factor(likelihood, _joined(mixtures), rows.y[index].astype(float), rows.weight[index])
+
+
+def sibling_loss(likelihood, mixtures, factor, rows, held_out) -> float:
+    """Mean of −log p of all siblings' held-out rows under their mixtures with this factor of the noise, in nats."""
+    index = np.concatenate(held_out)
+    parameters = _joined(mixtures)
+    density = likelihood.logpdf(rows.y[index].astype(float), {**parameters, "scale": parameters["scale"] * factor})
+    log_mean = logsumexp(density, axis=0) - np.log(len(density))
+    return -float(np.average(log_mean.sum(axis=-1), weights=rows.weight[index]))
+
+
+def _joined(mixtures):
+    """Mixtures of several siblings' rows, one after the other."""
+    return {
         name: np.concatenate([np.broadcast_to(own[name], own["loc"].shape) for own in mixtures], axis=1)
         for name in mixtures[0]
     }
-    return mixture_factor(likelihood, parameters, rows.y[index].astype(float), rows.weight[index])
 
 
 def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:

@@ -8,7 +8,7 @@ from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
 from ._base import Target, check_levels
-from ._noise import ensemble_factor, sibling_factor
+from ._noise import NOTICEABLE, ensemble_factor, sibling_factor, sibling_loss
 from ._parameters import estimator, parameter
 from ._predictive import PredictiveMixture, Uncertainty
 from ._rows import Standardizer
@@ -84,29 +84,38 @@ class RegressorTask(RegressorMixin):
         likelihood = resolve_likelihood(self.likelihood)
         return super()._continues(previous) and previous.likelihood.target_transform == likelihood.target_transform
 
-    def _noise_scale(self, problem, members, parameters):
-        """Factor of the learned noise that held-out rows ask for, (1, 1, n_outputs)."""
+    def _fit_to_held_out(self, problem, members, parameters):
         target, rows = problem.target, problem.rows
         if not (target.likelihood.learns_scale and members.holds_out):
-            return np.ones((1, 1, 1))
+            return np.ones((1, 1, 1)), 1.0
         likelihood = target.likelihood.on_training_scale()
 
         held_out = [members.held_out_rows[m] for m in members.scored]
         if len(members.kept) > 1:
             mixture = self._training_mixture(problem, members, parameters, members.kept, np.concatenate(held_out))
-            factor = ensemble_factor(likelihood, mixture, rows, held_out)
-        else:
+            return ensemble_factor(likelihood, mixture, rows, held_out)[None, None], 1.0
+        fits = []
+        for share in self._spreads:
             mixtures = [
-                self._training_mixture(problem, members, parameters, [m], index)
+                self._training_mixture(problem, members, parameters, [m], index, share)
                 for m, index in zip(members.scored, held_out, strict=True)
             ]
             factor = sibling_factor(likelihood, mixtures, rows, held_out)
-        return factor[None, None]
+            fits.append((sibling_loss(likelihood, mixtures, factor, rows, held_out), factor, share))
+        best = fits[0]
+        for fit in fits[1:]:
+            if fit[0] < best[0] - NOTICEABLE:
+                best = fit
+        _, factor, spread = best
+        return factor[None, None], spread
 
-    def _training_mixture(self, problem, members, parameters, networks, index) -> dict:
+    def _training_mixture(self, problem, members, parameters, networks, index, spread=1.0) -> dict:
         """Likelihood parameters that the draws of some networks give training rows, (n_draws, n_rows, n_outputs)."""
-        raw, constants = self._draws(problem, parameters[networks]).raw(problem.rows.dense(index))
+        raw, constants = self._draws(problem, parameters[networks], spread).raw(problem.rows.dense(index))
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
+
+    def _encodes(self):
+        return True
 
     def _strata(self, y):
         return None

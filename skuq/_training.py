@@ -17,8 +17,9 @@ STRETCH_BYTES = 32 * 2**20
 STRETCH_SECONDS = 1.0
 # Held-out rows are scored at most about this often in a run.
 N_EVALUATIONS = 100
-# A loss this far above its start has diverged.
-DIVERGENCE = 1e4
+# A loss this far above its start has diverged. Where the noise is at its floor one bad step may cost 5e5 nats, and the next
+# ones make it good.
+DIVERGENCE = 1e7
 # What Ctrl-C is answered with.
 INTERRUPTED = "Training interrupted by user; the best weights so far are kept."
 
@@ -39,6 +40,8 @@ class Schedule:
     tol : float
     patience : int
         Epochs without an improvement of `tol` after which training stops.
+    watched : float
+        Share of the epochs, from the first, after each of which held-out rows are scored; then about every hundredth.
     """
 
     n_epochs: int
@@ -48,6 +51,7 @@ class Schedule:
     shuffle: bool
     tol: float
     patience: int
+    watched: float = 0.0
 
     def rates(self, first: int, count: int, total: int) -> np.ndarray:
         """Learning rates of steps first … first + count − 1 out of `total`, float32."""
@@ -221,7 +225,7 @@ def train(
     total = schedule.n_epochs * per_epoch
     # The rule looks at whole epochs, whatever the stretches, whose length is a matter of the machine's speed.
     checked = held_out_score is not None or schedule.learning_rate == "constant"
-    interval = per_epoch * max(1, schedule.n_epochs // N_EVALUATIONS) if checked else total
+    coarse = per_epoch * max(1, schedule.n_epochs // N_EVALUATIONS)
     longest = max(1, min(STRETCH_BYTES // batches.bytes_per_step, 4096))
     keeper = _Keeper(np.array(trainer.parameters()), held_out_score)
     outcome = Outcome(keeper.current)
@@ -230,7 +234,8 @@ def train(
     rule = _StoppingRule(schedule, held_out_score is not None)
     try:
         while done < total:
-            next_stop = min(total, (done // interval + 1) * interval)
+            interval = per_epoch if done < total * schedule.watched else coarse
+            next_stop = min(total, (done // interval + 1) * interval) if checked else total
             count = min(length, next_stop - done)
             started = perf_counter()
             losses = trainer.run(*batches.take(count), schedule.rates(done, count, total))

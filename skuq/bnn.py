@@ -80,8 +80,15 @@ class _BNN(Estimator):
         Weight draws in the predictive mixture, fixed when ``fit`` ends.""",
     )
 
-    # Each sibling costs n_train_samples networks.
-    _n_siblings = 3
+    n_bins: int = parameter(
+        16,
+        [Interval(Integral, 1, None, closed="left")],
+        """int ≥ 1
+        Stretches of each feature in ``input_encoding="piecewise_linear"``; a feature of few different values has fewer.""",
+    )
+
+    # Each sibling costs n_train_samples networks; two say when to stop well enough.
+    _n_siblings = 2
 
     def _posterior(self, network) -> Posterior:
         posterior = Posterior(network, self.posterior)
@@ -123,9 +130,6 @@ class _BNN(Estimator):
             prior_mix=self.prior_mix,
         )
 
-    def _mean_weights(self, network, parameters):
-        return self._posterior(network).mean_weights(parameters)
-
     def _starting_parameters(self, problem, rngs, previous):
         posterior = self._posterior(problem.network)
         start = super()._starting_parameters(problem, rngs, previous)
@@ -133,11 +137,12 @@ class _BNN(Estimator):
             return start
         return np.stack([posterior.initial(weights, self.posterior_scale_init) for weights in start])
 
-    def _draws(self, problem, parameters):
+    def _draws(self, problem, parameters, spread=1.0):
         seed = int(problem.seeds["draws"].generate_state(1)[0])
         return PosteriorDraws(
             problem.network,
             np.zeros((0, problem.network.n_weights), np.float32),
+            problem.features,
             posterior=self._posterior(problem.network),
             parameters=parameters[0],
             count=self.n_draws,
@@ -189,6 +194,10 @@ class BNNRegressor(RegressorTask, _BNN):
     """
 
     _auto_steps = 200
+
+    def _encodes(self):
+        # The covariance of a layer grows with the square of its inputs.
+        return self.posterior == "mean_field"
 
 
 @estimator

@@ -29,6 +29,9 @@ __all__ = [
 
 # Standardised units. Keeps a density finite where a network fits a repeated target exactly.
 SCALE_FLOOR = 1e-3
+# Training takes a softplus for at least this steep, as it is at −6.9: noise that one bad step threw far below its floor would
+# else never come back.
+LEAST_SLOPE = 1e-3
 # A mean of e^20 ≈ 5e8 is the largest of which scipy gives Poisson quantiles.
 EXP_LIMIT = 20.0
 # Log-normal: with |log mean| ≤ 100 and a scale of log y ≤ 10 the variance stays below e^400.

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
@@ -23,7 +24,8 @@ class _MCDropout(Estimator):
         0.05,
         [Interval(Real, 0, 1, closed="left")],
         """float in [0, 1)
-        Share of the hidden units left out, in training and in each draw.""",
+        Share of the hidden units left out, in training and in each draw; a regressor's draws leave out fewer where held-out
+        rows say that they differ too much, see ``dropout_rate_``.""",
     )
     n_draws: int = parameter(
         100,
@@ -32,10 +34,17 @@ class _MCDropout(Estimator):
         Thinned networks in the predictive mixture, fixed when ``fit`` ends.""",
     )
 
-    def _draws(self, problem, parameters):
+    # Thinned networks whose noise is small differ by more than they err.
+    _spreads: ClassVar[tuple] = (1.0, 0.5, 0.25, 0.1)
+
+    def _draws(self, problem, parameters, spread=1.0):
         rng = np.random.default_rng(problem.seeds["draws"])
-        masks = unit_masks(self.n_draws, problem.network.n_units, self.dropout_rate, rng)
-        return MaskedDraws(problem.network, parameters, masks=masks)
+        masks = unit_masks(self.n_draws, problem.network.n_units, self.dropout_rate * spread, rng)
+        return MaskedDraws(problem.network, parameters, problem.features, masks=masks)
+
+    def _finish(self, problem, noise_scale, spread, parameters):
+        super()._finish(problem, noise_scale, spread, parameters)
+        self.dropout_rate_ = self._state.dropout_rate
 
     def draw_to_native(self, draw):
         """Return one draw, a thinned network, as a native model without dropout.
@@ -89,6 +98,8 @@ class MCDropoutRegressor(RegressorTask, _MCDropout):
 
     Attributes
     ----------
+    dropout_rate_ : float
+        Rate of the draws: `dropout_rate` or, where the held-out rows' likelihood asks for it, a half, a quarter or a tenth of it.
     {attributes}
 
     Examples
@@ -117,6 +128,8 @@ class MCDropoutClassifier(ClassifierTask, _MCDropout):
 
     Attributes
     ----------
+    dropout_rate_ : float
+        Rate of the draws: `dropout_rate`.
     {attributes}
 
     Examples

@@ -92,9 +92,9 @@ class _SNGP(Estimator):
     _n_siblings = 2
     _predicts_with: ClassVar[tuple] = ("n_draws", "ridge_penalty")
 
-    def _network(self, n_features, sizes, head):
-        network = super()._network(n_features, sizes, head)
-        lossless = n_features <= network.hidden_width
+    def _network(self, n_features, n_bins, sizes, head):
+        network = super()._network(n_features, n_bins, sizes, head)
+        lossless = network.n_inputs <= network.hidden_width
         frozen = lossless if self.input_projection == "auto" else self.input_projection == "random"
         return replace(network, n_inducing=self.n_inducing, frozen_projection=frozen)
 
@@ -108,11 +108,10 @@ class _SNGP(Estimator):
     def _features(self, network, seed):
         return network.initial_random_features(np.random.default_rng(seed), self.kernel_scale)
 
-    def _finish(self, problem, noise_scale, parameters):
+    def _finish(self, problem, noise_scale, spread, parameters):
         parameters = self._bounded(problem.network, parameters)
-        draws = Draws(problem.network, parameters, problem.features)
-        everything = np.arange(len(problem.rows.weight))
-        self._set_state(problem, noise_scale, parameters, draws, self._posterior(problem, draws, everything))
+        draws = self._draws(problem, parameters)
+        self._set_state(problem, noise_scale, parameters, draws, self._posterior(problem, draws, slice(None)))
 
     def _posterior(self, problem, draws, index) -> RandomFeatureGP:
         """Covariance of β after some of the training rows."""
@@ -237,6 +236,10 @@ class SNGPRegressor(RegressorTask, _SNGP):
     _auto_learning_rate = 0.01
     _auto_steps = 200
 
+    def _encodes(self):
+        # The kernel's distances are to be those of the features.
+        return False
+
     def _refine(self, problem, members, parameters):
         """With a normal likelihood, β in closed form: the posterior mean of each network's Gaussian process."""
         target = problem.target
@@ -255,7 +258,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
                 views["kernel_out"][m][:, j] = posterior_mean(features, y[:, j], information, self.ridge_penalty)
         return refined
 
-    def _training_mixture(self, problem, members, parameters, networks, index):
+    def _training_mixture(self, problem, members, parameters, networks, index, spread=1.0):
         """As predicted after the network's own training rows: each latent location with its posterior's quantiles."""
         draws = self._draws(problem, parameters[networks])
         posterior = self._posterior(problem, draws, members.training_rows[networks[0]])

@@ -443,7 +443,7 @@ def test_interruption_keeps_the_weights_so_far(name, backend, monkeypatch):
         return run(self, *args)
 
     monkeypatch.setattr(trainer, "run", interrupted)
-    model = make(name, backend, max_iter=100_000)
+    model = make(name, backend, max_iter=100_000, learning_rate="constant")
     with pytest.warns(UserWarning, match="Training interrupted by user; the best weights so far are kept"):
         model.fit(X, y)
     assert model.n_iter_ < 1000

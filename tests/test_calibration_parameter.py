@@ -104,7 +104,8 @@ def test_intervals_of_a_model_that_is_wrong_about_the_noise_have_their_coverage(
     calibrated = clone(wrong).set_params(calibration="conformal").fit(X, y)
     assert covered(wrong.fit(X, y).predict_interval(X_new), y_new) < 0.7
     for level in (0.5, 0.9):
-        assert covered(calibrated.predict_interval(X_new, level), y_new) == pytest.approx(level, abs=0.05)
+        # CV+ covers more than asked for where the models of the folds differ.
+        assert level - 0.05 < covered(calibrated.predict_interval(X_new, level), y_new) < level + 0.1
 
 
 @pytest.mark.parametrize("width", [1, 2])

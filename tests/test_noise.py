@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from _table import case
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from scipy.stats import norm
 
 import skuq
-from skuq._noise import ensemble_factor, mixture_factor, sibling_factor
+from skuq._noise import ensemble_factor, mixture_factor, sibling_factor, sibling_loss
 from skuq._training import Rows
 from skuq.likelihoods import Laplace, LogNormal, Normal, StudentT
 
@@ -107,3 +108,31 @@ def test_pure_noise_is_covered(method, likelihood):
     interval = model.fit(X, y).predict_interval(rng.normal(size=(2000, 3)))
     # From as few as 40 held-out rows, whose scale is known to a sixth.
     assert 0.75 < np.mean((new > interval[:, 0]) & (new < interval[:, 1])) < 0.98
+
+
+def test_loss_of_siblings_is_that_of_their_mixtures():
+    rng = np.random.default_rng(8)
+    y = rng.normal(size=(60, 2))
+    held_out = np.split(np.arange(60), [20])
+    mixtures = [{"loc": rng.normal(size=(3, len(own), 2)), "scale": np.ones((3, 1, 1))} for own in held_out]
+    factor = np.array([0.7, 1.3])
+    loc = np.concatenate([own["loc"] for own in mixtures], axis=1)
+    expected = -np.log(norm.pdf(y, loc, factor).mean(axis=0)).sum(axis=1).mean()
+    assert sibling_loss(Normal(), mixtures, factor, rows_of(y), held_out) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("backend", [case(backend) for backend in ("tensorflow", "blitz")])
+def test_draws_drop_fewer_units_where_the_noise_is_small(backend):
+    rng = np.random.default_rng(9)
+    X = rng.uniform(-2, 2, size=(300, 2))
+    signal = np.sin(2 * X[:, 0]) + X[:, 1]
+    settings = {"backend": backend, "random_state": 0, "dropout_rate": 0.1, "max_iter": 150, "n_draws": 50}
+    exact = skuq.MCDropoutRegressor(**settings).fit(X, signal)
+    noisy = skuq.MCDropoutRegressor(**settings).fit(X, signal + rng.normal(size=300))
+    assert exact.dropout_rate_ < 0.1
+    assert noisy.dropout_rate_ == 0.1
+    masks = exact._state.draws.masks
+    assert np.mean(masks == 0) == pytest.approx(exact.dropout_rate_, rel=0.3)
+    # What changes after fit changes nothing that was fitted.
+    exact.set_params(dropout_rate=0.5)
+    assert exact._export().dropout_rate == exact.dropout_rate_

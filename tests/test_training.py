@@ -18,10 +18,12 @@ from _table import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 
-from skuq import _training
+from skuq import _training, backends
 from skuq._members import plan_members
+from skuq._network import Network
 from skuq._training import Batches, Rows, Schedule, bucket
-from skuq.likelihoods import Normal
+from skuq.backends import Knobs, Program
+from skuq.likelihoods import SCALE_FLOOR, Normal
 
 EVERYTHING = {"early_stopping": False}
 
@@ -218,3 +220,28 @@ def test_verbose_shows_progress_and_changes_nothing(backend, capfd):
     assert_same(outputs(model, X), outputs(fitted("ProbabilisticRegressor", backend), X))
     make("ProbabilisticRegressor", backend).fit(X, y)
     assert capfd.readouterr() == ("", "")
+
+
+@each_backend
+def test_held_out_rows_are_scored_each_epoch_while_the_rate_rises(backend):
+    X, y = regression()
+    model = make("ProbabilisticRegressor", backend, early_stopping=True, max_iter=400, n_iter_no_change=400).fit(X, y)
+    # Each of the first 40 epochs, then every fourth.
+    assert len(model.validation_loss_curve_) == 40 + 90
+
+
+@each_backend
+def test_noise_comes_back_from_far_below_its_floor(backend):
+    """At a raw scale of −60 a softplus is flat in float32: without its least slope no step would change it."""
+    rng = np.random.default_rng(0)
+    head = Normal(scale="constant").head(1)
+    network = Network(1, (), "tanh", "mlp", head)
+    start = np.zeros((1, network.n_weights), np.float32)
+    start[0, -1] = -60.0
+    trainer = backends.load(backend).Trainer(Program(network), start, {}, Knobs(), 0)
+    X = rng.normal(size=(1, 1, 256, 1)).astype(np.float32)
+    y = (X + rng.normal(size=X.shape)).astype(np.float32)
+    n_steps = 2000
+    batch = (np.broadcast_to(a, (n_steps, *a.shape[1:])) for a in (X, y, np.full((1, 1, 256), 1 / 256, np.float32)))
+    trainer.run(*batch, np.full(n_steps, 0.1, np.float32))
+    assert np.logaddexp(0, trainer.parameters()[0, -1]) > 10 * SCALE_FLOOR

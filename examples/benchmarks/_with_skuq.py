@@ -48,8 +48,8 @@ def here(run: Run) -> dict:
 
 
 def same_work(run: Run, **options) -> dict:
-    """Do what a plain loop does: all epochs at a constant rate, no rows held out, no penalty."""
-    plain = {"learning_rate": "constant", "early_stopping": False, "regularizer": None}
+    """Do what a plain loop does: all epochs at a constant rate on the features alone, no rows held out, no penalty."""
+    plain = {"learning_rate": "constant", "input_encoding": None, "early_stopping": False, "regularizer": None}
     return here(run) | plain | {"max_iter": run.epochs, "n_iter_no_change": run.epochs + 1} | options
 
 

@@ -1,6 +1,7 @@
 """How right the uncertainty is, with defaults only: five regressors on the UCI splits, five classifiers on CLINC150.
 
-    python examples/benchmarks/quality.py [--backend blitz] [--splits 20] [--sets yacht energy] [--no-clinc] [--conformal]
+    python examples/benchmarks/quality.py [--backend blitz] [--splits 20] [--sets yacht energy]
+                                             [--methods DeepEnsemble SNGP] [--no-clinc] [--conformal]
 
 Nothing is tuned for a set: each estimator is constructed with its backend and seed and nothing else. Writes a CSV of
 all splits, a table beside the published numbers, and a picture of both. Splits run side by side, one process a core, so
@@ -76,10 +77,10 @@ def run_split(data: Path, name: str, method: str, backend: str, split: int, cali
     return {"set": name, "method": label, "backend": backend, "split": split, **scores}
 
 
-def run_regression(data: Path, backend: str, sets, n_splits: int, conformal: bool) -> list[dict]:
+def run_regression(data: Path, backend: str, sets, methods, n_splits: int, conformal: bool) -> list[dict]:
     """Scores of every method on every split: one row each."""
     rows = []
-    cases = [(method, None) for method in METHODS] + ([(METHODS[0], "conformal")] if conformal else [])
+    cases = [(method, None) for method in methods] + ([(methods[0], "conformal")] if conformal else [])
     with parallel_config("loky", inner_max_num_threads=1), Parallel(n_jobs=-1) as parallel:
         for name in sets:
             for method, calibration in cases:
@@ -220,6 +221,7 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("bench-output"))
     parser.add_argument("--backend", choices=list(backends.BACKENDS), help="default: each that is installed")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--splits", type=int, default=20, choices=range(1, 21), metavar="1…20")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-clinc", action="store_true")
@@ -234,7 +236,9 @@ def main():
     rows = [
         row
         for backend in used
-        for row in run_regression(options.data, backend, options.sets, options.splits, options.conformal)
+        for row in run_regression(
+            options.data, backend, options.sets, options.methods, options.splits, options.conformal
+        )
     ]
     write_csv(rows, options.output / "quality_regression.csv")
     draw(rows, print_published(options.data, options.sets), options.sets, options.output / "quality_regression.png")

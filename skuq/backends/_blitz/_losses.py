@@ -8,13 +8,16 @@ import torch
 from torch import distributions
 from torch.nn import functional as F
 
-from ...likelihoods import EXP_LIMIT
+from ...likelihoods import EXP_LIMIT, LEAST_SLOPE
 
 
 def apply_link(link, raw):
     """Map raw values to a parameter's range (before its floor is added)."""
     if link == "softplus":
-        return F.softplus(raw)
+        value = F.softplus(raw)
+        # The same value, with the least slope where softplus is flatter.
+        sloped = value.detach() + LEAST_SLOPE * (raw - raw.detach())
+        return torch.where(torch.sigmoid(raw.detach()) < LEAST_SLOPE, sloped, value)
     if link == "exp":
         return torch.exp(raw.clamp(-EXP_LIMIT, EXP_LIMIT))
     return raw
@@ -181,6 +184,7 @@ def _normal_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_
         z.mul_(loc_gradient)
         torch.sub(factor, z, out=z)
         torch.sigmoid(raw_scale, out=sigmoid)
+        sigmoid.clamp_min_(LEAST_SLOPE)
         if from_input:
             torch.mul(z, sigmoid, out=scale_gradient)
         else:

@@ -84,6 +84,7 @@ class NativeModel(nn.Module):
     the predictive variance s·Φ P⁻¹ Φᵀ of each row, shape (n_rows, n_precisions) for logits, and in y's units squared,
     (n_rows, n_outputs), for a regressor. In training mode only the outputs. Training by hand changes Φ but not the
     buffer `precision`: assign a new one, s·I + Σ w Φᵢ Φᵢᵀ with Φ from ``model.hidden(model.standardize(X))``.
+    Where the network has bins, the first module of `hidden` is their encoding.
 
     Parameters
     ----------
@@ -131,6 +132,20 @@ class Standardize(nn.Module):
     def forward(self, X):
         """Standardise X of shape (n_rows, n_features)."""
         return ((X - self.shift) / self.scale).to(torch.get_default_dtype())
+
+
+class PiecewiseLinearEncoding(nn.Module):
+    """Features and their bins, as :func:`skuq._encoding.encode`."""
+
+    def __init__(self, bins):
+        super().__init__()
+        self.register_buffer("bins", torch.tensor(bins))
+
+    def forward(self, X):
+        """Map X of shape (n_rows, n_features) to (n_rows, n_features · (1 + n_bins))."""
+        slope, offset, lowest, highest = self.bins.to(X.dtype)
+        parts = torch.clamp(X[..., None] * slope + offset, lowest, highest)
+        return torch.cat([X, parts.flatten(-2)], dim=-1)
 
 
 class Residual(nn.Module):
@@ -236,7 +251,9 @@ def stack_layers(fitted, layers):
     """Hidden layers of the network as a module, around given dense layers (without the output layer)."""
     network, residual = fitted.network, fitted.network.architecture == "resnet"
     layers = list(layers)
-    modules = [layers.pop(0)] if residual and network.hidden_layer_sizes else []
+    modules = [PiecewiseLinearEncoding(fitted.features["bins"])] if network.n_bins else []
+    if residual and network.hidden_layer_sizes:
+        modules.append(layers.pop(0))
     for layer in layers:
         block = [layer, ACTIVATIONS[network.activation]()]
         if fitted.dropout_rate:

@@ -27,7 +27,7 @@ class Trainer:
     parameters : ndarray of shape (n_members, program.n_parameters), float32
         Where training starts; copied.
     features : dict of ndarray
-        Fixed arrays of the random features, or empty.
+        What `Network.fixed_shapes` lists.
     knobs : Knobs
     seed : int
         All randomness: weight samples, dropout masks, start of the power iteration.
@@ -121,7 +121,7 @@ class Trainer:
             sampler.draw(noise)
         if self._mask_bits:
             self._draw_masks()
-        self._inputs.copy_(x)
+        trunk.load(x)
         trunk.forward()
         self._record(slot, noise)
         self._head_gradient(y, row_weight)
@@ -178,10 +178,8 @@ class Trainer:
         self._mask_bits, masks = None, None
         if program.dropout and network.n_units:
             masks = self._allocate_masks(n_draws * n_rows, [n_draws, n_rows])
-        self._trunk = trunk = Trunk(network, weights, gradient, n_rows, self._features, masks)
-
         leading = (n_members, self._n_samples)
-        self._inputs = trunk.inputs.unflatten(0, leading)
+        self._trunk = trunk = Trunk(network, weights, gradient, n_rows, leading, self._features, masks)
         self._raw = trunk.raw.unflatten(0, leading)
         constants, constants_gradient = (
             w[:, network.n_layer_weights :].unflatten(0, leading) for w in (weights, gradient)

@@ -145,20 +145,20 @@ class Trunk:
     weights, gradient : Tensor of shape (n_draws, n_weights)
         Buffers that :meth:`forward` reads and :meth:`backward` fills (all but the head's constants).
     n_rows : int
+    leading : (n_members, n_samples)
+        What the draws are; their product is n_draws.
     features : dict of Tensor
-        ``feature_kernel`` and ``feature_bias`` of the random features, or empty.
+        What `Network.fixed_shapes` lists.
     masks : list of Tensor of shape (n_draws, n_rows, size), or None
         Buffers of the dropout masks of each hidden layer, already divided by the keep probability.
 
     Attributes
     ----------
-    inputs : Tensor of shape (n_draws, n_rows, n_features)
-        Write a batch here before :meth:`forward`.
     raw, raw_gradient : Tensor of shape (n_draws, n_rows, n_raw)
         Raw outputs; write the loss's gradient there before :meth:`backward`.
     """
 
-    def __init__(self, network, weights, gradient, n_rows, features, masks=None):
+    def __init__(self, network, weights, gradient, n_rows, leading, features, masks=None):
         n_draws = len(weights)
         self._act, self._act_backward = ACTIVATIONS[network.activation]
         self._masks = masks
@@ -169,14 +169,17 @@ class Trunk:
             return [weights.new_empty(n_draws, n_rows, width) for width in widths]
 
         # States [h, 1]: the batch, (its projection,) and one after each hidden layer.
-        widths = [network.n_features, *sizes[:1] * self._residual, *sizes]
+        widths = [network.n_inputs, *sizes[:1] * self._residual, *sizes]
         states = [weights.new_ones(n_draws, n_rows, width + 1) for width in widths]
         self._states = [state[..., :-1] for state in states]
-        self.inputs = self._states[0]
+        inputs = self._states[0].unflatten(0, leading)
+        self._inputs, self._bins = inputs[..., : network.n_features], None
+        if network.n_bins:
+            self._bins = _Bins(features["bins"], inputs[..., network.n_features :])
         self.raw, self.raw_gradient = buffers([network.head.n_raw] * 2)
 
         self._features = None
-        if features:
+        if network.n_inducing:
             self._features = _RandomFeatures(features, states[-1])
             states[-1] = self._features.cosines
         *layers, out = zip(network.layers, states, strict=True)
@@ -190,8 +193,14 @@ class Trunk:
         self._gradients = buffers(sizes[:1]) * len(sizes) if self._residual else buffers(sizes)
         self._z_gradients = buffers(sizes[:1]) * len(sizes) if self._residual else self._gradients
 
+    def load(self, X):
+        """Take a batch, of shape (n_members, 1, n_rows, n_features)."""
+        self._inputs.copy_(X)
+        if self._bins:
+            self._bins.fill(X)
+
     def forward(self):
-        """Fill `raw` from `inputs`, the weights and the masks."""
+        """Fill `raw` from the batch, the weights and the masks."""
         states = self._states
         if self._residual:
             self._projection.forward(states[1])
@@ -235,6 +244,21 @@ class Trunk:
                 layer.propagate(z_grad, self._gradients[i - 1])
         if self._residual:
             self._projection.backward(top)
+
+
+class _Bins:
+    """Piecewise-linear encoding of a batch, written behind its features; the same for all samples of a member."""
+
+    def __init__(self, bins, out):
+        self._slope, self._offset, self._lowest, self._highest = bins.unbind(0)
+        n_members, _, n_rows, _ = out.shape
+        self._parts = out.new_empty(n_members, 1, n_rows, *self._slope.shape)
+        self._flat, self._out = self._parts.flatten(-2), out
+
+    def fill(self, X):
+        torch.addcmul(self._offset, X.unsqueeze(-1), self._slope, out=self._parts)
+        torch.clamp(self._parts, self._lowest, self._highest, out=self._parts)
+        self._out.copy_(self._flat)
 
 
 class _RandomFeatures:

@@ -4,7 +4,7 @@ from math import log, pi
 
 import tensorflow as tf
 
-from ...likelihoods import EXP_LIMIT
+from ...likelihoods import EXP_LIMIT, LEAST_SLOPE
 
 
 def negative_log_likelihood(head, raw, constants, fixed, y, beta):
@@ -61,9 +61,14 @@ def link_parameters(head, raw, constants, fixed):
     return values
 
 
+@tf.custom_gradient
+def _softplus(raw):
+    return tf.math.softplus(raw), lambda gradient: gradient * tf.maximum(tf.math.sigmoid(raw), LEAST_SLOPE)
+
+
 _LINKS = {
     "identity": lambda raw: raw,
-    "softplus": tf.math.softplus,
+    "softplus": _softplus,
     "exp": lambda raw: tf.exp(tf.clip_by_value(raw, -EXP_LIMIT, EXP_LIMIT)),
 }
 

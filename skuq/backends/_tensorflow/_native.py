@@ -6,6 +6,7 @@ as these layers do: call ``tf.random.set_seed`` before it for repeatable numbers
 
 ==========================  ========================================================================================
 ``standardize``             ``Rescaling``: the network's units from the user's
+``encode``                  the bins of each feature beside it, where there are bins
 ``dense_in``, ``dense_0``,  ``Dense``, inside tf-models-official's ``SpectralNormalization`` if the norm is bounded;
 …, ``dense_out``            ``DenseVariational`` for a variational posterior
 ``gaussian_process``        tf-models-official's ``RandomFeatureGaussianProcess`` (``gaussian_process_0``, … where
@@ -25,6 +26,7 @@ import tensorflow_probability as tfp
 import tf_keras
 
 from ._losses import distribution, link_parameters
+from ._trunk import encode
 
 tfb, tfd, tfpl = tfp.bijectors, tfp.distributions, tfp.layers
 
@@ -101,6 +103,10 @@ def _build(fitted, kl_weight):
     X = tf_keras.Input((network.n_features,), name="X")
     shift, scale = (np.asarray(a, np.float64) for a in (fitted.x_shift, fitted.x_scale))
     h = tf_keras.layers.Rescaling(1 / scale, -shift / scale, name="standardize")(X)
+    if network.n_bins:
+        encoding = PiecewiseLinearEncoding(network.n_bins, name="encode")
+        h = encoding(h)
+        encoding.bins.assign(fitted.features["bins"])
     if residual and sizes:
         h = _dense(fitted, kl_weight, "in", sizes[0], "linear")(h)
     for i, size in enumerate(sizes):
@@ -207,7 +213,6 @@ def _gaussian_process(fitted, h):
     return raw, tf_keras.layers.Lambda(lambda c: tf.stack(c, axis=-1), name="covariance")([c for _, c in outputs])
 
 
-@tf_keras.utils.register_keras_serializable("skuq")
 def _official_layer(module, name):
     """Layer of tf-models-official, imported only here: training and prediction do without it."""
     try:
@@ -219,6 +224,28 @@ def _official_layer(module, name):
         ) from error
 
 
+@tf_keras.utils.register_keras_serializable("skuq")
+class PiecewiseLinearEncoding(tf_keras.layers.Layer):
+    """Features and their bins, as :func:`skuq._encoding.encode`; `bins` is not trained."""
+
+    def __init__(self, n_bins, **kwargs):
+        super().__init__(**kwargs)
+        self.n_bins = n_bins
+
+    def build(self, input_shape):
+        """Make room for slope, offset, lowest and highest value of each bin."""
+        self.bins = self.add_weight("bins", (4, input_shape[-1], self.n_bins), initializer="zeros", trainable=False)
+
+    def call(self, inputs):
+        """Shape (n_rows, n_features · (1 + n_bins))."""
+        return encode(inputs, tf.convert_to_tensor(self.bins))
+
+    def get_config(self):
+        """Arguments of the constructor."""
+        return super().get_config() | {"n_bins": self.n_bins}
+
+
+@tf_keras.utils.register_keras_serializable("skuq")
 class AppendConstants(tf_keras.layers.Layer):
     """Append the same learned numbers to every row, such as the logarithm of a constant noise."""
 

@@ -35,7 +35,7 @@ class Trainer:
         What is compiled.
     parameters : ndarray of shape (M, program.n_parameters), float32
     features : dict of ndarray
-        Fixed random features, shared by the members; empty without.
+        What `Network.fixed_shapes` lists, shared by the members.
     knobs : Knobs
     seed : int
         Of every random number drawn; equal seeds give equal runs in any process.
@@ -51,7 +51,7 @@ class Trainer:
         prior_scale = knobs.prior_scale if program.posterior else []
         with tf.device(self._device):
             self._knobs = tf.constant(np.concatenate([numbers, knobs.fixed, prior_scale]), tf.float32)
-            self._features = [tf.constant(features[name], tf.float32) for name in sorted(features)]
+            self._features = [tf.constant(features[name], tf.float32) for name in program.network.fixed_shapes]
         self.load(parameters)
 
     def load(self, parameters):
@@ -116,15 +116,16 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
     batches = (stretch, n_members, n_rows)
     shapes = [*state, (*batches, network.n_features), (*batches, n_targets), batches, (stretch,)]
     n_knobs = len(SCALARS) + network.head.n_fixed + n_layer_weights
-    features = [(network.n_inducing,), (network.hidden_width, network.n_inducing)] if network.n_inducing else []
     signature = [tf.TensorSpec(shape) for shape in shapes]
     signature += [tf.TensorSpec((5,), tf.int32), tf.TensorSpec((n_knobs,))]
-    signature += [tf.TensorSpec(shape) for shape in features]
+    signature += [tf.TensorSpec(shape) for shape in network.fixed_shapes.values()]
 
     def steps(theta, first, second, vectors, X, y, weight, learning_rate, control, knobs, *features):
         seed0, seed1, n_steps, n_updates, n = tf.unstack(control)
         knobs = _named(knobs, network.head.n_fixed)
-        features = [*features, *(tf.transpose(kernel) for kernel in features[1:])]
+        features = dict(zip(network.fixed_shapes, features, strict=True))
+        if network.n_inducing:
+            features["transposed"] = tf.transpose(features["feature_kernel"])
 
         def step(i, theta, first, second, vectors, losses):
             streams = [tf.stack([seed0 + n_steps + i, seed1 + tag]) for tag in (WEIGHTS, MASKS)]

@@ -24,6 +24,8 @@ def raw_outputs(program, weights, X, dropout_rate, features, stream):
     activation, residual = ACTIVATIONS[network.activation], network.architecture == "resnet"
     w = views(weights, network.tensors)
     h = X
+    if network.n_bins:
+        h = encode(h, features["bins"])
     if residual and sizes:
         h = _affine(h, w["kernel_in"], w["bias_in"])
     if program.dropout and sizes:
@@ -38,7 +40,8 @@ def raw_outputs(program, weights, X, dropout_rate, features, stream):
         h = h + z if residual else z
     if network.n_inducing:
         # One product for all members: they share the random features.
-        h = _random_features(tf.reshape(h, (-1, network.hidden_width)), *features)
+        fixed = (features[name] for name in ("feature_bias", "feature_kernel", "transposed"))
+        h = _random_features(tf.reshape(h, (-1, network.hidden_width)), *fixed)
         h = tf.reshape(h, (*X.shape[:2], network.n_inducing))
     return _affine(h, w["kernel_out"], w.get("bias_out")), w.get("constants")
 
@@ -47,6 +50,14 @@ def views(flat, tensors):
     """Named tensors of flat weights; by tf.split, whose gradient is one concatenation."""
     parts = tf.split(flat, [prod(t.shape) for t in tensors], axis=-1)
     return {t.name: tf.reshape(part, (flat.shape[0], *t.shape)) for t, part in zip(tensors, parts, strict=True)}
+
+
+def encode(X, bins):
+    """:func:`skuq._encoding.encode`, on tensors."""
+    slope, offset, lowest, highest = tf.unstack(bins)
+    parts = tf.clip_by_value(X[..., None] * slope + offset, lowest, highest)
+    flat = tf.concat([tf.shape(X)[:-1], [bins.shape[1] * bins.shape[2]]], axis=0)
+    return tf.concat([X, tf.reshape(parts, flat)], axis=-1)
 
 
 def _affine(h, kernel, bias):

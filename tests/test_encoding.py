@@ -1,0 +1,214 @@
+"""Piecewise-linear encoding: what the bins are, who gets them, and that every path computes the same ones."""
+
+import numpy as np
+import pytest
+from _table import each_backend, make, regression
+from scipy import sparse
+
+import skuq
+from skuq import backends
+from skuq._encoding import BINS_VARIANCE, encode, fit_bins
+from skuq._network import Network
+from skuq._variational import Posterior
+from skuq.backends import Knobs, Program
+from skuq.likelihoods import Normal
+
+HEAD = Normal().head(1)
+
+
+def edges_of(bins, j):
+    """Edges of a feature's bins, from slope, offset and values at the ends."""
+    slope, offset, lowest, highest = (part[j][bins[0, j] > 0].astype(float) for part in bins)
+    return np.append((lowest - offset) / slope, (highest - offset)[-1] / slope[-1])
+
+
+def table(n=500, seed=0):
+    """Skewed, discrete, binary, constant and normal columns."""
+    rng = np.random.default_rng(seed)
+    columns = [
+        np.exp(rng.normal(size=n)),
+        rng.integers(6, size=n),
+        rng.integers(2, size=n),
+        np.ones(n),
+        rng.normal(size=n),
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def test_edges_are_quantiles():
+    X = table()
+    bins = fit_bins(X, np.ones(len(X)), 7)
+    quantiles = np.quantile(X.astype(float), np.arange(8) / 7, axis=0, method="inverted_cdf")
+    for j in (0, 4):
+        np.testing.assert_allclose(edges_of(bins, j), quantiles[:, j], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(edges_of(bins, 1), np.unique(quantiles[:, 1]), atol=1e-4)
+
+
+def test_a_feature_that_needs_no_bins_has_none():
+    bins = fit_bins(table(), np.ones(500), 8)
+    assert np.all(bins[:, 2:4] == 0)  # two values, and one
+    assert np.all(encode(table(), bins)[:, 5 + 2 * 8 : 5 + 4 * 8] == 0)
+
+
+def test_bins_are_positions_between_the_edges():
+    X = table()
+    bins = fit_bins(X, np.ones(len(X)), 8)
+    beyond = np.linspace(-50, 50, 2001, dtype=np.float32)[:, None].repeat(5, axis=1)
+    for rows in (X, beyond):
+        encoded = encode(rows, bins)
+        assert encoded.dtype == np.float32
+        np.testing.assert_array_equal(encoded[:, :5], rows)
+        for j in (0, 1, 4):
+            used = bins[0, j] > 0
+            parts = encoded[:, 5 + 8 * j : 13 + 8 * j][:, used].astype(float)
+            lowest, highest = bins[2, j][used], bins[3, j][used]
+            position = ((parts - lowest) / (highest - lowest)).sum(axis=1)
+            expected = np.interp(rows[:, j], edges_of(bins, j), np.arange(used.sum() + 1))
+            np.testing.assert_allclose(position, expected, atol=1e-3)
+
+
+def test_bins_have_mean_zero_and_share_one_variance():
+    X, weight = table(), np.random.default_rng(1).uniform(0.1, 3, 500)
+    parts = encode(X, fit_bins(X, weight, 8))[:, 5:13].astype(float)
+    mean = np.average(parts, axis=0, weights=weight)
+    np.testing.assert_allclose(mean, 0, atol=1e-5)
+    variance = np.average((parts - mean) ** 2, axis=0, weights=weight)
+    np.testing.assert_allclose(variance, BINS_VARIANCE / 8, rtol=1e-4)
+
+
+def test_a_weight_of_two_is_a_row_that_stands_twice():
+    X = table(101)
+    weight = np.random.default_rng(2).integers(1, 4, 101)
+    np.testing.assert_allclose(
+        fit_bins(X, weight, 8), fit_bins(np.repeat(X, weight, axis=0), np.ones(weight.sum()), 8), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(fit_bins(X, weight, 8), fit_bins(X, 0.3 * weight, 8), rtol=1e-6)
+
+
+def test_many_rows_are_sampled_evenly():
+    x = np.random.default_rng(3).normal(size=(200_000, 1)).astype(np.float32)
+    x.sort(axis=0)  # as rows stand when they come from fit
+    quantiles = np.quantile(x[:, 0], np.arange(17) / 16)
+    np.testing.assert_allclose(edges_of(fit_bins(x, np.ones(len(x)), 16), 0)[1:-1], quantiles[1:-1], atol=1e-3)
+
+
+@pytest.mark.parametrize(("architecture", "posterior"), [("mlp", False), ("resnet", False), ("mlp", True)])
+@each_backend
+def test_trainers_encode_as_numpy(architecture, posterior, backend):
+    """Training on X with bins is training on encoded columns without."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5, 2, 12, 3)).astype(np.float32)
+    y = rng.normal(size=(5, 2, 12, 1)).astype(np.float32)
+    bins = fit_bins(X.reshape(-1, 3), np.ones(120), 4)
+    trained = []
+    for network, rows, features in (
+        (Network(3, (6, 6), "tanh", architecture, HEAD, n_bins=4), X, {"bins": bins}),
+        (Network(15, (6, 6), "tanh", architecture, HEAD), encode(X, bins), {}),
+    ):
+        program, knobs = Program(network), Knobs()
+        start = np.random.default_rng(1).normal(size=(2, network.n_weights)).astype(np.float32) / 4
+        if posterior:
+            program = Program(network, Posterior(network, "mean_field"), "normal", 3)
+            start = np.stack([program.posterior.initial(own, 0.1) for own in start])
+            knobs = Knobs(kl_weight=0.1, prior_scale=np.ones(network.n_layer_weights, np.float32))
+        trainer = backends.load(backend).Trainer(program, start, features, knobs, 0)
+        losses = trainer.run(rows, y, np.full((5, 2, 12), 1 / 12, np.float32), np.full(5, 0.01, np.float32))
+        trained.append((losses, trainer.parameters()))
+    np.testing.assert_allclose(*(losses for losses, _ in trained), rtol=1e-4)
+    np.testing.assert_allclose(*(parameters for _, parameters in trained), atol=2e-4)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "resnet"])
+@each_backend
+def test_native_models_encode_too(architecture, backend):
+    X, y = regression()
+    model = make("ProbabilisticRegressor", backend, architecture=architecture, input_encoding="piecewise_linear").fit(
+        X, y
+    )
+    native = model.to_native()
+    if backend == "tensorflow":
+        mean = native(X.astype(np.float32)).mean().numpy()[:, 0]
+    else:
+        import torch
+
+        mean = native(torch.as_tensor(X)).mean.detach().numpy()[:, 0]
+    np.testing.assert_allclose(mean, model.predict(X), rtol=2e-4)
+    before = model.predict(X)
+    np.testing.assert_allclose(model.from_native(native).predict(X), before, rtol=1e-5)
+
+
+def n_bins_of(model, X, y):
+    return model.set_params(max_iter=1).fit(X, y)._state.network.n_bins
+
+
+@each_backend
+def test_auto_encodes_tables_of_regressors(backend):
+    X, y = regression()
+    for name in ("Probabilistic", "MCDropout", "DeepEnsemble", "BNN"):
+        assert n_bins_of(make(f"{name}Regressor", backend, n_bins=5), X, y) == 5
+    assert n_bins_of(make("ProbabilisticRegressor", backend, input_encoding=None), X, y) == 0
+    assert n_bins_of(make("ProbabilisticRegressor", backend, hidden_layer_sizes=()), X, y) == 0
+    assert n_bins_of(make("ProbabilisticRegressor", backend), sparse.csr_array(X), y) == 0
+    assert n_bins_of(make("ProbabilisticRegressor", backend), np.tile(X, (1, 22)), y) == 0
+    assert n_bins_of(make("SNGPRegressor", backend), X, y) == 0
+    assert n_bins_of(make("BNNRegressor", backend, posterior="full_covariance"), X, y) == 0
+    assert n_bins_of(make("ProbabilisticRegressor", backend, regularizer="l1"), X, y) == 0
+    assert n_bins_of(make("ProbabilisticClassifier", backend), X, y > 10) == 0
+    assert n_bins_of(make("ProbabilisticClassifier", backend, input_encoding="piecewise_linear"), X, y > 10) == 32
+    assert n_bins_of(make("SNGPRegressor", backend, input_encoding="piecewise_linear", n_bins=4), X, y) == 4
+
+
+@pytest.mark.parametrize("X", [np.ones((20, 2)), sparse.csr_array(np.eye(20))], ids=["linear", "sparse"])
+def test_asking_for_bins_that_cannot_be_is_an_error(X):
+    sizes = (8,) if sparse.issparse(X) else ()
+    model = skuq.ProbabilisticRegressor(input_encoding="piecewise_linear", hidden_layer_sizes=sizes)
+    with pytest.raises(ValueError, match=r"needs dense X and hidden layers, got .*input_encoding=None"):
+        model.fit(X, np.arange(20.0))
+
+
+@each_backend
+def test_steps_are_found(backend):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(size=(400, 2))
+    truth = np.where(np.floor(8 * X[:, 0]) % 2 == 0, 1.0, -1.0)
+    y = truth + 0.1 * rng.normal(size=400)
+    X_new = rng.uniform(size=(400, 2))
+    truth_new = np.where(np.floor(8 * X_new[:, 0]) % 2 == 0, 1.0, -1.0)
+    errors = [
+        np.mean((skuq.ProbabilisticRegressor(**settings).fit(X, y).predict(X_new) - truth_new) ** 2)
+        for encoding in (None, "auto")
+        for settings in [{"input_encoding": encoding, "max_iter": 60, "backend": backend, "random_state": 0}]
+    ]
+    assert errors[1] < 0.5 * errors[0]
+
+
+@each_backend
+def test_functions_go_on_beyond_the_data(backend):
+    X = np.linspace(-1, 1, 200)[:, None]
+    model = make("ProbabilisticRegressor", backend, max_iter=200).fit(X, 3 * X[:, 0])
+    ends = model.predict([[1.0], [1.5], [2.0]])
+    assert ends[0] + 0.1 < ends[1] < ends[2] - 0.1
+
+
+@each_backend
+def test_warm_start_keeps_the_bins_it_was_trained_with(backend):
+    X, y = regression()
+    model = make("ProbabilisticRegressor", backend, warm_start=True, max_iter=3).fit(X, y)
+    bins = model._state.draws.features["bins"]
+    assert model.fit(2 * X, y)._state.draws.features["bins"] is bins
+    model.set_params(n_bins=5).fit(X, y)
+    assert model._state.draws.features["bins"].shape == (4, 3, 5)
+
+
+@each_backend
+def test_a_feature_is_selected_if_it_or_a_bin_of_it_has_weights(backend):
+    model = make("ProbabilisticRegressor", backend, max_iter=3, n_bins=4).fit(*regression())
+    kernel = model._state.network.views(model._state.parameters)["kernel_0"][0]
+    kernel[[0, *range(3, 7)]] = 0  # the first feature and its bins
+    kernel[1] = 0
+    model._report_weights()
+    assert model.selected_features_.tolist() == [False, True, True]
+    assert model.n_nonzero_weights_ == np.count_nonzero(kernel) + 16
+    kernel[7:11] = 0
+    model._report_weights()
+    assert model.selected_features_.tolist() == [False, False, True]
