@@ -1,9 +1,20 @@
 """Threads of a parallel run; the table of estimators stands in ``_table.py``."""
 
 import os
+from importlib import metadata
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two workers on two cores: more threads than that make tiny products several times slower.
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# Each function that XLA compiles takes about 120 memory maps in TensorFlow 2.20, for it is compiled in parts, side by side,
+# and is never given back. A worker compiles hundreds, and Linux allows a process 65,530 maps: in one part it takes 40.
+ONE_PART = "--xla_cpu_parallel_codegen_split_count=1"
+try:
+    known = metadata.version("tensorflow").startswith("2.20.")  # XLA ends a process for a flag that it does not know
+except metadata.PackageNotFoundError:
+    known = False
+if known:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_PART}".strip()
