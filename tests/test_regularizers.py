@@ -187,7 +187,7 @@ def test_deep_networks_get_exact_zeros(name, backend):
         counts.append(model.n_nonzero_weights_)
         assert np.isfinite(model.predict_interval(X)).all()
     assert counts[0] > counts[1] > counts[2]
-    dense = make(name, backend, alpha=0.03, early_stopping=False, input_encoding=None).fit(X, y)
+    dense = make(name, backend, regularizer="l2", alpha=0.03, early_stopping=False, input_encoding=None).fit(X, y)
     assert dense.n_nonzero_weights_ == counts[0]
 
 
