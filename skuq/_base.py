@@ -304,7 +304,7 @@ class Estimator(BaseEstimator):
     _auto_learning_rate = 0.02
     # Steps of max_iter=None for each n^0.45 rows.
     _auto_steps = 200
-    # Shares of the dropout rate among which held-out rows choose that of the draws.
+    # Shares of their spread among which held-out rows choose that of the draws.
     _spreads: ClassVar[tuple] = (1.0,)
     # Names of parameters that prediction reads.
     _predicts_with: ClassVar[tuple] = ()
@@ -586,11 +586,11 @@ class Estimator(BaseEstimator):
         return parameters
 
     def _fit_to_held_out(self, problem: Problem, members: Members, parameters) -> tuple[np.ndarray, float]:
-        """Factor of the learned noise, (1, 1, n_outputs), and the share of the dropout rate, that held-out rows ask for."""
+        """Factor of the learned noise, (1, 1, n_outputs), and share of the draws' spread, that held-out rows ask for."""
         raise NotImplementedError
 
     def _draws(self, problem: Problem, parameters, spread=1.0) -> Draws:
-        """The functions that trained parameters (n_networks, n_parameters) stand for, at a share of the dropout rate."""
+        """The functions that trained parameters (n_networks, n_parameters) stand for, at a share of their spread."""
         return Draws(problem.network, self._mean_weights(problem.network, parameters), problem.features)
 
     def _finish(self, problem: Problem, noise_scale, spread, parameters) -> None:

@@ -14,7 +14,10 @@ from scipy.special import logsumexp
 UNSEEN_SPREAD = 1.2
 # A mixture's factor is sought between these, as multiples of what its draws need one by one.
 SMALLEST, LARGEST = 0.25, 4.0
-# Nats by which a narrower spread of the draws must be better before held-out rows are believed.
+# Shares of their spread among which held-out rows choose that of a method's draws: trained for another purpose than this
+# mixture, draws tend to differ by more than they err.
+SPREADS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.1)
+# Nats by which a narrower spread must be better before held-out rows are believed.
 NOTICEABLE = 0.01
 
 
@@ -49,8 +52,8 @@ def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:
     return np.array(factors)
 
 
-def sibling_factor(likelihood, mixtures, rows, held_out) -> np.ndarray:
-    """Factor of the noise of an estimator whose siblings hold rows out, (n_outputs,): one for all siblings' rows.
+def fit_siblings(likelihood, mixtures, rows, held_out) -> tuple[np.ndarray, float]:
+    """Fit the noise of an estimator whose siblings hold rows out: one factor for all siblings' rows.
 
     Parameters
     ----------
@@ -60,26 +63,23 @@ def sibling_factor(likelihood, mixtures, rows, held_out) -> np.ndarray:
     rows : Rows
     held_out : list of ndarray
         Indices of each sibling's held-out rows.
+
+    Returns
+    -------
+    factor : ndarray of shape (n_outputs,)
+    loss : float
+        Mean of −log p of the held-out rows under the mixtures with this factor, in nats.
     """
     index = np.concatenate(held_out)
-    return mixture_factor(likelihood, _joined(mixtures), rows.y[index].astype(float), rows.weight[index])
-
-
-def sibling_loss(likelihood, mixtures, factor, rows, held_out) -> float:
-    """Mean of −log p of all siblings' held-out rows under their mixtures with this factor of the noise, in nats."""
-    index = np.concatenate(held_out)
-    parameters = _joined(mixtures)
-    density = likelihood.logpdf(rows.y[index].astype(float), {**parameters, "scale": parameters["scale"] * factor})
-    log_mean = logsumexp(density, axis=0) - np.log(len(density))
-    return -float(np.average(log_mean.sum(axis=-1), weights=rows.weight[index]))
-
-
-def _joined(mixtures):
-    """Mixtures of several siblings' rows, one after the other."""
-    return {
+    y, weight = rows.y[index].astype(float), rows.weight[index]
+    joined = {
         name: np.concatenate([np.broadcast_to(own[name], own["loc"].shape) for own in mixtures], axis=1)
         for name in mixtures[0]
     }
+    factor = mixture_factor(likelihood, joined, y, weight)
+    density = likelihood.logpdf(y, {**joined, "scale": joined["scale"] * factor})
+    log_mean = logsumexp(density, axis=0) - np.log(len(density))
+    return factor, -float(np.average(log_mean.sum(axis=-1), weights=weight))
 
 
 def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:

@@ -8,7 +8,7 @@ from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
 from ._base import Target, check_levels
-from ._noise import NOTICEABLE, ensemble_factor, sibling_factor, sibling_loss
+from ._noise import NOTICEABLE, ensemble_factor, fit_siblings
 from ._parameters import estimator, parameter
 from ._predictive import PredictiveMixture, Uncertainty
 from ._rows import Standardizer
@@ -94,19 +94,18 @@ class RegressorTask(RegressorMixin):
         if len(members.kept) > 1:
             mixture = self._training_mixture(problem, members, parameters, members.kept, np.concatenate(held_out))
             return ensemble_factor(likelihood, mixture, rows, held_out)[None, None], 1.0
-        fits = []
-        for share in self._spreads:
+        best_loss, best = np.inf, (np.ones(1), 1.0)
+        for spread in self._spreads:
             mixtures = [
-                self._training_mixture(problem, members, parameters, [m], index, share)
+                self._training_mixture(problem, members, parameters, [m], index, spread)
                 for m, index in zip(members.scored, held_out, strict=True)
             ]
-            factor = sibling_factor(likelihood, mixtures, rows, held_out)
-            fits.append((sibling_loss(likelihood, mixtures, factor, rows, held_out), factor, share))
-        best = fits[0]
-        for fit in fits[1:]:
-            if fit[0] < best[0] - NOTICEABLE:
-                best = fit
-        _, factor, spread = best
+            factor, loss = fit_siblings(likelihood, mixtures, rows, held_out)
+            if loss < best_loss - NOTICEABLE:
+                best_loss, best = loss, (factor, spread)
+            elif loss > best_loss:
+                break
+        factor, spread = best
         return factor[None, None], spread
 
     def _training_mixture(self, problem, members, parameters, networks, index, spread=1.0) -> dict:

@@ -69,6 +69,23 @@ class Posterior:
             spreads = np.concatenate([_tril_of_diagonal(stop - start, rho) for start, stop in self.blocks])
         return np.concatenate([weights[:n], spreads, weights[n:]]).astype(np.float32)
 
+    def narrowed(self, flat: np.ndarray, share: float) -> np.ndarray:
+        """Parameters (…, n_parameters) of the posterior whose standard deviations are `share` times those of `flat`."""
+        if share == 1:
+            return flat
+        means, spreads, constants = self.split(flat)
+        # softplus⁻¹(s) = s + log(1 − exp(−s))
+        scale = share * np.logaddexp(0, spreads.astype(float))
+        values = scale + np.log(-np.expm1(-scale))
+        if self.kind == "full_covariance":
+            values = np.where(self._on_diagonal, values, share * spreads)
+        return np.concatenate([means, values.astype(flat.dtype), constants], axis=-1)
+
+    @cached_property
+    def _on_diagonal(self) -> np.ndarray:
+        """Which spread parameters stand on the diagonal of a layer's scale matrix."""
+        return np.concatenate([_tril_of_diagonal(stop - start, 1.0) for start, stop in self.blocks]) > 0
+
     def scale_factors(self, spreads: np.ndarray) -> list[np.ndarray]:
         """Lower-triangular scale matrix of each layer ("full_covariance")."""
         factors, used = [], 0

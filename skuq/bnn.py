@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -9,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._base import Estimator
 from ._classification import ClassifierTask
 from ._draws import PosteriorDraws
+from ._noise import SPREADS
 from ._parameters import estimator, parameter
 from ._regression import RegressorTask
 from ._variational import MAX_FULL_COVARIANCE, Posterior
@@ -89,6 +91,7 @@ class _BNN(Estimator):
 
     # Each sibling costs n_train_samples networks; two say when to stop well enough.
     _n_siblings = 2
+    _spreads: ClassVar[tuple] = SPREADS
 
     def _posterior(self, network) -> Posterior:
         posterior = Posterior(network, self.posterior)
@@ -137,14 +140,20 @@ class _BNN(Estimator):
             return start
         return np.stack([posterior.initial(weights, self.posterior_scale_init) for weights in start])
 
+    def _finish(self, problem, noise_scale, spread, parameters):
+        # The narrowed posterior is the one that is kept: exported, drawn from and trained further.
+        self.posterior_share_ = spread
+        super()._finish(problem, noise_scale, 1.0, self._posterior(problem.network).narrowed(parameters, spread))
+
     def _draws(self, problem, parameters, spread=1.0):
+        posterior = self._posterior(problem.network)
         seed = int(problem.seeds["draws"].generate_state(1)[0])
         return PosteriorDraws(
             problem.network,
             np.zeros((0, problem.network.n_weights), np.float32),
             problem.features,
-            posterior=self._posterior(problem.network),
-            parameters=parameters[0],
+            posterior=posterior,
+            parameters=posterior.narrowed(parameters[0], spread),
             count=self.n_draws,
             seed=seed,
         )
@@ -181,6 +190,9 @@ class BNNRegressor(RegressorTask, _BNN):
 
     Attributes
     ----------
+    posterior_share_ : float
+        Standard deviations of the posterior over those trained: 1 or, where the held-out rows' likelihood asks for it, less,
+        down to 0.1.
     {attributes}
 
     Examples
@@ -214,6 +226,8 @@ class BNNClassifier(ClassifierTask, _BNN):
 
     Attributes
     ----------
+    posterior_share_ : float
+        Standard deviations of the posterior over those trained: 1.
     {attributes}
 
     Examples

@@ -12,6 +12,7 @@ from . import backends
 from ._base import Estimator
 from ._classification import ClassifierTask
 from ._draws import MaskedDraws, unit_masks
+from ._noise import SPREADS
 from ._parameters import estimator, parameter
 from ._regression import RegressorTask
 
@@ -34,8 +35,7 @@ class _MCDropout(Estimator):
         Thinned networks in the predictive mixture, fixed when ``fit`` ends.""",
     )
 
-    # Thinned networks whose noise is small differ by more than they err.
-    _spreads: ClassVar[tuple] = (1.0, 0.5, 0.25, 0.1)
+    _spreads: ClassVar[tuple] = SPREADS
 
     def _draws(self, problem, parameters, spread=1.0):
         rng = np.random.default_rng(problem.seeds["draws"])
@@ -99,7 +99,7 @@ class MCDropoutRegressor(RegressorTask, _MCDropout):
     Attributes
     ----------
     dropout_rate_ : float
-        Rate of the draws: `dropout_rate` or, where the held-out rows' likelihood asks for it, a half, a quarter or a tenth of it.
+        Rate of the draws: `dropout_rate` or, where the held-out rows' likelihood asks for it, a share of it, down to a tenth.
     {attributes}
 
     Examples

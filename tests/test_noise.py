@@ -8,8 +8,10 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 import skuq
-from skuq._noise import ensemble_factor, mixture_factor, sibling_factor, sibling_loss
+from skuq._network import Network
+from skuq._noise import ensemble_factor, fit_siblings, mixture_factor
 from skuq._training import Rows
+from skuq._variational import Posterior
 from skuq.likelihoods import Laplace, LogNormal, Normal, StudentT
 
 
@@ -61,7 +63,7 @@ def test_siblings_share_one_factor():
         for index, s in zip(held_out, scales, strict=True)
     ]
     z = np.concatenate([y[index, 0] / s for index, s in zip(held_out, scales, strict=True)])
-    factor = sibling_factor(Normal(), mixtures, rows_of(y), held_out)
+    factor, _ = fit_siblings(Normal(), mixtures, rows_of(y), held_out)
     assert factor[0] == pytest.approx(np.sqrt(np.mean(z**2)), rel=1e-5)
 
 
@@ -89,7 +91,7 @@ def test_small_ensembles_have_a_finite_factor(n_members):
     held_out = np.array_split(np.arange(60), n_members)
     parameters = {"loc": rng.normal(size=(n_members, 60, 1)), "scale": np.ones((n_members, 60, 1))}
     if n_members == 1:
-        factor = sibling_factor(Normal(), [parameters], rows_of(y), held_out)
+        factor, _ = fit_siblings(Normal(), [parameters], rows_of(y), held_out)
     else:
         factor = ensemble_factor(Normal(), parameters, rows_of(y), held_out)
     assert np.isfinite(factor).all()
@@ -115,10 +117,14 @@ def test_loss_of_siblings_is_that_of_their_mixtures():
     y = rng.normal(size=(60, 2))
     held_out = np.split(np.arange(60), [20])
     mixtures = [{"loc": rng.normal(size=(3, len(own), 2)), "scale": np.ones((3, 1, 1))} for own in held_out]
-    factor = np.array([0.7, 1.3])
+    factor, loss = fit_siblings(Normal(), mixtures, rows_of(y), held_out)
     loc = np.concatenate([own["loc"] for own in mixtures], axis=1)
-    expected = -np.log(norm.pdf(y, loc, factor).mean(axis=0)).sum(axis=1).mean()
-    assert sibling_loss(Normal(), mixtures, factor, rows_of(y), held_out) == pytest.approx(expected, rel=1e-6)
+
+    def expected(factor):
+        return -np.log(norm.pdf(y, loc, factor).mean(axis=0)).sum(axis=1).mean()
+
+    assert loss == pytest.approx(expected(factor), rel=1e-6)
+    assert loss < min(expected(factor * 0.95), expected(factor * 1.05))
 
 
 @pytest.mark.parametrize("backend", [case(backend) for backend in ("tensorflow", "blitz")])
@@ -136,3 +142,34 @@ def test_draws_drop_fewer_units_where_the_noise_is_small(backend):
     # What changes after fit changes nothing that was fitted.
     exact.set_params(dropout_rate=0.5)
     assert exact._export().dropout_rate == exact.dropout_rate_
+
+
+@pytest.mark.parametrize("posterior", ["mean_field", "full_covariance"])
+def test_a_posterior_narrows_where_the_noise_is_small(posterior):
+    rng = np.random.default_rng(9)
+    X = rng.uniform(-2, 2, size=(300, 2))
+    signal = np.sin(2 * X[:, 0]) + X[:, 1]
+    settings = {"posterior": posterior, "hidden_layer_sizes": (16,), "max_iter": 150, "n_draws": 200, "random_state": 0}
+    settings |= {"backend": "blitz", "posterior_scale_init": 0.1, "kl_weight": 1.0}
+    exact = skuq.BNNRegressor(**settings).fit(X, signal)
+    assert exact.posterior_share_ < 1
+    if posterior == "mean_field":
+        assert skuq.BNNRegressor(**settings).fit(X, signal + rng.normal(size=300)).posterior_share_ == 1
+    # The narrowed posterior is what the draws come from and what is exported.
+    exported = exact._export()
+    n = exported.network.n_layer_weights
+    anew = exported.posterior.draw(exported.posterior_parameters, rng.normal(size=(200, n)))
+    drawn, _ = exact._state.draws.take(0, 200)
+    assert np.median(drawn.std(axis=0)[:n] / anew.std(axis=0)[:n]) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
+def test_a_narrowed_posterior_has_a_share_of_the_standard_deviations(kind):
+    network = Network(3, (4,), "tanh", "mlp", Normal().head(1))
+    posterior = Posterior(network, kind)
+    rng = np.random.default_rng(10)
+    flat = rng.normal(size=posterior.n_parameters)
+    noise = rng.normal(size=(5, network.n_layer_weights))
+    means = posterior.mean_weights(flat)
+    wide, narrow = (posterior.draw(parameters, noise) - means for parameters in (flat, posterior.narrowed(flat, 0.3)))
+    np.testing.assert_allclose(narrow, 0.3 * wide, atol=1e-6)

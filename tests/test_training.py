@@ -21,7 +21,7 @@ from sklearn.metrics import log_loss
 from skuq import _training, backends
 from skuq._members import plan_members
 from skuq._network import Network
-from skuq._training import Batches, Rows, Schedule, bucket
+from skuq._training import Batches, Rows, Schedule, bucket, train
 from skuq.backends import Knobs, Program
 from skuq.likelihoods import SCALE_FLOOR, Normal
 
@@ -90,6 +90,46 @@ def test_early_stopping_keeps_what_generalises(backend):
         assert early_stopping or model.n_iter_ == 400
     assert scores[True] > scores[False] + 0.1
     assert scores["cross_fit"] > scores[False] + 0.1
+
+
+class Noisy:
+    """A trainer whose weights jump about a truth that they approach, as those of stochastic gradients do."""
+
+    def __init__(self, n_members, truth):
+        self.rng, self.truth = np.random.default_rng(0), truth
+        self.n_steps, self.shape = 0, (n_members, len(truth))
+        self.now = self.rng.normal(size=self.shape)
+
+    def parameters(self):
+        return self.now
+
+    def load(self, parameters):
+        self.now = parameters
+
+    def run(self, X, y, weight, learning_rate):
+        self.n_steps += len(X)
+        self.now = self.truth + self.rng.normal(size=self.shape) * (self.truth != 0) + 5 / self.n_steps
+        self.now[:, self.truth == 0] = 0.0
+        return np.ones((len(X), self.shape[0]))
+
+
+def test_held_out_rows_judge_the_mean_of_the_weights():
+    truth = np.array([1.0, -2.0, 0.0, 3.0])
+    rows = Rows(np.zeros((64, 1), np.float32), np.zeros((64, 1), np.float32), np.ones(64))
+    scores = []
+
+    def score(parameters):
+        scores.append(np.abs(parameters - truth).max(axis=1))
+        return scores[-1]
+
+    schedule = Schedule(100, 16, 0.01, "one_cycle", True, 0.0, 100)
+    index = [np.arange(64)] * 3
+    rngs = [np.random.default_rng(m) for m in range(3)]
+    outcome = train(Noisy(3, truth), rows, index, schedule, rngs, held_out_score=score)
+    # The mean of 13 errs less than the best of 100 steps, and each member's best is what comes back.
+    assert np.abs(outcome.parameters - truth).max() < 0.6
+    np.testing.assert_array_equal(np.abs(outcome.parameters - truth).max(axis=1), np.min(scores, axis=0))
+    assert np.all(outcome.parameters[:, 2] == 0)
 
 
 @each_backend
