@@ -12,6 +12,7 @@ from scipy import special
 from sklearn.linear_model import Lasso, Ridge
 
 from skuq import likelihoods as lk
+from skuq._encoding import fit_bins
 from skuq._network import ACTIVATIONS, Network
 from skuq._variational import Posterior
 from skuq.backends import Fitted, Knobs, Program
@@ -22,7 +23,7 @@ tfp = pytest.importorskip("tensorflow_probability")
 tfd = tfp.distributions
 
 from skuq.backends import _tensorflow as backend  # noqa: E402
-from skuq.backends._tensorflow import _losses, _posterior, _trainer, _trunk  # noqa: E402
+from skuq.backends._tensorflow import _losses, _padding, _posterior, _trainer, _trunk  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
@@ -447,6 +448,68 @@ def test_padding_rows_change_nothing(likelihood):
     padded = trainer(Program(net))
     np.testing.assert_allclose(padded.run(X, y, weight, rate), losses, rtol=1e-5)
     np.testing.assert_allclose(padded.parameters(), plain.parameters(), atol=1e-5)
+
+
+WIDE_PROGRAMS = {
+    "linear": Program(network(17, ()), l1=True),
+    "mlp": Program(network(17, (6, 4))),
+    "encoded": Program(replace(network(17, (6, 4)), n_bins=3)),
+    "resnet": Program(network(17, (6, 6), architecture="resnet", n_inducing=8), spectral_norm=True),
+}
+
+
+@pytest.mark.parametrize("program", WIDE_PROGRAMS.values(), ids=WIDE_PROGRAMS)
+def test_padding_features_changes_nothing(program, monkeypatch):
+    net = program.network
+    features = net.initial_random_features(np.random.default_rng(0), 1.0)
+    if net.n_bins:
+        X = np.random.default_rng(1).standard_normal((200, 17)).astype(np.float32)
+        features["bins"] = fit_bins(X, np.ones(200), net.n_bins)
+    data = batches(net, 20)
+    padded, exact = _padded_and_exact(program, monkeypatch, features=features, l1=0.01, l2=0.01)
+    assert padded._program.network.n_features == 18
+    np.testing.assert_array_equal(padded.parameters(), exact.parameters())
+    np.testing.assert_allclose(padded.run(*data), exact.run(*data), rtol=1e-4)
+    np.testing.assert_allclose(padded.parameters(), exact.parameters(), atol=1e-4)
+
+
+@pytest.mark.parametrize("prior", ["normal", "scale_mixture"])
+def test_weights_on_padded_features_have_no_prior(prior, monkeypatch):
+    net = replace(network(17, (6,)), n_bins=3)
+    program = Program(net, Posterior(net, "mean_field"), prior, n_train_samples=300)
+    features = {"bins": np.zeros((4, 17, 3), np.float32)}
+    padded, exact = _padded_and_exact(
+        program, monkeypatch, features=features, kl_weight=1.0, prior_ratio=0.1, prior_mix=0.5
+    )
+    data = batches(net, 1)
+    loss = exact.run(*data)
+    assert loss > 100  # the divergence
+    np.testing.assert_allclose(padded.run(*data), loss, rtol=0.01)
+
+
+def _padded_and_exact(program, monkeypatch, **settings):
+    padded = trainer(program, **settings)
+    monkeypatch.setattr(_padding, "EXACT", 1000)
+    return padded, trainer(program, **settings)
+
+
+def test_a_search_over_columns_compiles_few_functions():
+    sizes = [_padding.padded_features(n) for n in range(1, 1001)]
+    assert all(n <= size <= max(16, n * 9 / 8) for n, size in enumerate(sizes, start=1))
+    assert len(set(sizes)) < 70
+    compiled = _trainer._compile.cache_info().misses
+    for n_features in range(33, 37):
+        net = network(n_features, (5,))
+        trainer(Program(net)).run(*batches(net, 2))
+    assert _trainer._compile.cache_info().misses == compiled + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_process_near_its_limit_of_memory_maps_says_so(monkeypatch):
+    net = network(2, (3,))
+    monkeypatch.setattr(_trainer, "MANY_MAPS", 0.0)
+    with pytest.warns(UserWarning, match="backend='blitz'"):
+        trainer(Program(net)).run(*batches(net, 2))
 
 
 def test_load_starts_adam_afresh():

@@ -13,11 +13,14 @@ def sampled_weights(program, theta, knobs, stream):
     n_members, n, s = theta.shape[0], network.n_layer_weights, knobs["prior_scale"]
     mean, spread, constants = tf.split(theta, [n, posterior.n_spreads, network.head.n_constants], axis=-1)
     noise = tf.random.stateless_normal((n_members, n_samples, n), stream, alg="threefry")
+    # Weights on padded features have no prior, and count for nothing.
+    counted = tf.cast(s > 0, tf.float32)
+    s = tf.where(s > 0, s, 1.0)
     if posterior.kind == "mean_field":
         scale = tf.math.softplus(spread)
-        log_det = tf.reduce_sum(tf.math.log(scale + TINY), axis=-1)
+        log_det = tf.reduce_sum(counted * tf.math.log(scale + TINY), axis=-1)
         deviation = scale[:, None] * noise
-        trace = tf.reduce_sum(tf.square(scale / s), axis=-1)
+        trace = tf.reduce_sum(counted * tf.square(scale / s), axis=-1)
     else:
         factors, log_det = _scale_factors(posterior, spread)
         sizes = [stop - start for start, stop in posterior.blocks]
@@ -30,13 +33,14 @@ def sampled_weights(program, theta, knobs, stream):
     drawn = mean[:, None] + deviation
     if program.prior == "normal":
         log_s = tf.reduce_sum(tf.math.log(s))
-        divergence = 0.5 * (trace + tf.reduce_sum(tf.square(mean / s), axis=-1) - n) + log_s - log_det
+        square = tf.reduce_sum(tf.square(mean / s), axis=-1)
+        divergence = 0.5 * (trace + square - tf.reduce_sum(counted)) + log_s - log_det
     else:
         # log q − log p, sampled; the factors (2π)^(−1/2) of both cancel.
-        log_q = -0.5 * tf.reduce_sum(tf.square(noise), axis=-1) - log_det[:, None]
+        log_q = -0.5 * tf.reduce_sum(counted * tf.square(noise), axis=-1) - log_det[:, None]
         components = [(knobs["prior_mix"], s), (1 - knobs["prior_mix"], s * knobs["prior_ratio"])]
         log_p = [tf.math.log(p) - tf.math.log(s_i) - 0.5 * tf.square(drawn / s_i) for p, s_i in components]
-        log_p = tf.reduce_sum(tf.reduce_logsumexp(tf.stack(log_p), axis=0), axis=-1)
+        log_p = tf.reduce_sum(counted * tf.reduce_logsumexp(tf.stack(log_p), axis=0), axis=-1)
         divergence = tf.reduce_mean(log_q - log_p, axis=-1)
     weights = tf.concat([drawn, tf.repeat(constants[:, None], n_samples, axis=1)], axis=-1)
     return tf.reshape(weights, (n_members * n_samples, network.n_weights)), divergence

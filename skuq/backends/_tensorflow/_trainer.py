@@ -5,13 +5,16 @@ but that. Here a stretch of steps runs in one compiled function. Its trip count 
 run-time inputs, and it is kept for the life of the process, so a grid search over them compiles once.
 """
 
+import warnings
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from ._losses import negative_log_likelihood
 from ._optimizer import adam, bound_spectral_norms, singular_vectors
+from ._padding import Padding
 from ._posterior import sampled_weights
 from ._trunk import raw_outputs
 
@@ -22,6 +25,8 @@ SCALARS = (
     *("l1", "l2", "ridge", "weight_decay", "dropout_rate", "spec_norm_bound"),
     *("beta", "kl_weight", "prior_ratio", "prior_mix"),
 )
+# Share of the memory maps that Linux allows a process, above which the user is warned.
+MANY_MAPS = 0.85
 # Independent random streams within one step.
 WEIGHTS, MASKS = 0, 1
 
@@ -43,12 +48,14 @@ class Trainer:
     """
 
     def __init__(self, program, parameters, features, knobs, seed, device="cpu"):
-        self._program = program
+        self._padding = Padding(program)
+        self._program = self._padding.inner
         self._device = _device_name(device)
         self._seed = np.random.SeedSequence(seed).generate_state(2)
         self._compiled = None
         numbers = [getattr(knobs, name) for name in SCALARS]
-        prior_scale = knobs.prior_scale if program.posterior else []
+        prior_scale = self._padding.prior_scale(knobs.prior_scale) if program.posterior else []
+        features = self._padding.features(features)
         with tf.device(self._device):
             self._knobs = tf.constant(np.concatenate([numbers, knobs.fixed, prior_scale]), tf.float32)
             self._features = [tf.constant(features[name], tf.float32) for name in program.network.fixed_shapes]
@@ -56,7 +63,7 @@ class Trainer:
 
     def load(self, parameters):
         """Continue from these parameters, shape (M, n_parameters), with fresh Adam moments."""
-        parameters = np.array(parameters, np.float32)
+        parameters = self._padding.parameters(np.asarray(parameters, np.float32))
         vectors = singular_vectors(self._program, parameters, self._seed)
         with tf.device(self._device):
             zeros = tf.zeros(parameters.shape)
@@ -66,7 +73,7 @@ class Trainer:
 
     def parameters(self):
         """Present parameters, shape (M, n_parameters)."""
-        return self._state[0].numpy().copy()
+        return self._padding.own(self._state[0].numpy()).copy()
 
     def run(self, X, y, weight, learning_rate):
         """Take K steps.
@@ -85,16 +92,19 @@ class Trainer:
             Loss of each step before its update.
         """
         if self._compiled is None:
-            n_targets = y.shape[-1]
-            self._stretch = _stretch_length(*X.shape[1:], n_targets)
+            n_features, n_targets = self._program.network.n_features, y.shape[-1]
+            self._stretch = _stretch_length(*X.shape[1:3], n_features, n_targets)
             self._compiled = _compile(self._program, self._stretch, *X.shape[1:3], n_targets, self._device)
-            shapes = (X.shape[1:], y.shape[1:], weight.shape[1:], ())
+            _warn_of_many_maps()
+            shapes = ((*X.shape[1:3], n_features), y.shape[1:], weight.shape[1:], ())
             self._buffers = [np.zeros((self._stretch, *shape), np.float32) for shape in shapes]
+        inputs, *rest = self._buffers
+        arrays = [(inputs[..., : X.shape[-1]], X), *zip(rest, (y, weight, learning_rate), strict=True)]
         losses = []
         for start in range(0, len(X), self._stretch):
             n = min(self._stretch, len(X) - start)
             # Steps after the n-th are not executed, so what their part of the buffers holds does not matter.
-            for buffer, array in zip(self._buffers, (X, y, weight, learning_rate), strict=True):
+            for buffer, array in arrays:
                 buffer[:n] = array[start : start + n]
             control = np.array([*self._seed, self._n_steps, self._n_updates, n], np.uint32).view(np.int32)
             with tf.device(self._device):
@@ -182,6 +192,23 @@ def _stretch_length(n_members, n_rows, n_features, n_targets):
     """Most steps of one call: a power of two, so that few shapes are compiled."""
     fitting = STRETCH_BYTES // (4 * n_members * n_rows * (n_features + n_targets + 1))
     return 2 ** int(np.log2(np.clip(fitting, 1, MAX_STEPS)))
+
+
+def _warn_of_many_maps():
+    """Say so before Linux ends the process: compiled functions hold memory maps for as long as it lives."""
+    maps, limit = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+    if not (maps.exists() and limit.exists()):
+        return
+    with maps.open("rb") as lines:
+        used = sum(1 for _ in lines)
+    allowed = int(limit.read_text())
+    if used > MANY_MAPS * allowed:
+        text = (
+            f"TensorFlow has compiled {_compile.cache_info().currsize} networks of different shapes in this process and "
+            f"keeps them all; it holds {used} memory maps, and Linux ends a process that needs more than {allowed}. Go on in "
+            f"a new process, raise vm.max_map_count, or use backend='blitz', which compiles nothing."
+        )
+        warnings.warn(text, UserWarning, stacklevel=2)
 
 
 def _device_name(device):

@@ -1,0 +1,85 @@
+"""Features padded to few numbers, so that few shapes are compiled.
+
+What XLA compiles stays in memory for the life of the process, some 14 MB and 120 memory maps a shape, and Linux ends a
+process of 65,530 maps. A search over columns would compile a function for each number of them; so columns of zeros are
+added up to the next of eight sizes an octave, and the weights on them, which no gradient reaches, stay zero.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+# Up to here each number of features is compiled by itself.
+EXACT = 16
+
+
+def padded_features(n_features: int) -> int:
+    """Smallest size that holds `n_features`: at most an eighth larger."""
+    if n_features <= EXACT:
+        return n_features
+    step = 1 << ((n_features - 1).bit_length() - 4)
+    return -(-n_features // step) * step
+
+
+class Padding:
+    """A program for more features, and where the numbers of the given one stand in it.
+
+    Parameters
+    ----------
+    program : Program
+    """
+
+    def __init__(self, program):
+        self.program, self.inner = program, program
+        network, posterior = program.network, program.posterior
+        self._where = slice(None)
+        self._layer_weights = slice(None)
+        # The triangle of a full covariance and the random features of raw columns have other layouts.
+        full = posterior is not None and posterior.kind == "full_covariance"
+        direct = network.n_inducing and not network.hidden_layer_sizes
+        n_features = padded_features(network.n_features)
+        if full or direct or n_features == network.n_features:
+            return
+        wider = replace(network, n_features=n_features)
+        n_bins, width = network.n_bins, network.tensors[0].shape[1]
+        bins = n_features + np.arange(network.n_features * n_bins)
+        inputs = np.concatenate([np.arange(network.n_features), bins])
+        # The first layer's kernel comes first; all that follows is shifted.
+        first = (inputs[:, None] * width + np.arange(width)).ravel()
+        weights = np.concatenate([first, np.arange(wider.tensors[0].stop, wider.n_weights)])
+        if posterior is None:
+            self.inner, self._where = replace(program, network=wider), weights
+            return
+        self._layer_weights = weights[: network.n_layer_weights]
+        posterior = replace(posterior, network=wider)
+        self.inner = replace(program, network=wider, posterior=posterior)
+        n = wider.n_layer_weights
+        constants = np.arange(2 * n, posterior.n_parameters)
+        self._where = np.concatenate([self._layer_weights, n + self._layer_weights, constants])
+
+    def parameters(self, parameters: np.ndarray) -> np.ndarray:
+        """Parameters (M, program.n_parameters) → (M, inner.n_parameters), 0 on what is padded."""
+        return self._spread(parameters, self.inner.n_parameters, self._where)
+
+    def own(self, parameters: np.ndarray) -> np.ndarray:
+        """Parameters of the program out of those of the padded one."""
+        return parameters[:, self._where]
+
+    def prior_scale(self, prior_scale: np.ndarray) -> np.ndarray:
+        """Prior scales (n_layer_weights,) with 0 for weights that are padded: they have no prior."""
+        return self._spread(prior_scale, self.inner.network.n_layer_weights, self._layer_weights)
+
+    def features(self, features: dict) -> dict:
+        """Fixed arrays of the network; a padded column's encoding is 0."""
+        if "bins" not in features:
+            return features
+        bins = features["bins"]
+        padded = np.zeros(self.inner.network.fixed_shapes["bins"], bins.dtype)
+        padded[:, : bins.shape[1]] = bins
+        return {**features, "bins": padded}
+
+    @staticmethod
+    def _spread(values, size, where):
+        wide = np.zeros((*values.shape[:-1], size), np.float32)
+        wide[..., where] = values
+        return wide
