@@ -236,9 +236,9 @@ class Estimator(BaseEstimator):
         "auto",
         ["boolean", StrOptions({"auto", "cross_fit"})],
         """bool, "cross_fit" or "auto"
-        False: train to the end. True: hold out `validation_fraction` of the rows, keep the running mean of the weights that
-        predicts them best. "cross_fit": sibling networks that each hold out another fold say when to stop and how large the noise
-        is, and the network itself trains on all rows. "auto": the method's own choice.""",
+        False: train to the end. True: hold out `validation_fraction` of the rows, keep the running mean of the weights
+        that predicts them best. "cross_fit": sibling networks that each hold out another fold say when to stop and how
+        large the noise is, and the network itself trains on all rows. "auto": the method's own choice.""",
     )
     validation_fraction: float = parameter(
         0.1,

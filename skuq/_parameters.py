@@ -47,6 +47,12 @@ def parameter(default: Any, constraints: list, doc: str) -> Any:
     return field(default=default, metadata={"constraints": constraints, "doc": inspect.cleandoc(doc)})
 
 
+def inherited(owner: type, name: str, default: Any) -> Any:
+    """Declare a parameter of `owner` once more, with another default."""
+    declared = next(f for f in fields(owner) if f.name == name)
+    return field(default=default, metadata=declared.metadata)
+
+
 def describe(owner: type) -> str:
     """Numpydoc "Parameters" entries for all fields of an estimator class."""
     entries = []

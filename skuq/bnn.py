@@ -11,7 +11,7 @@ from ._base import Estimator
 from ._classification import ClassifierTask
 from ._draws import PosteriorDraws
 from ._noise import SPREADS
-from ._parameters import estimator, parameter
+from ._parameters import estimator, inherited, parameter
 from ._regression import RegressorTask
 from ._variational import MAX_FULL_COVARIANCE, Posterior
 from .backends import Program
@@ -82,12 +82,7 @@ class _BNN(Estimator):
         Weight draws in the predictive mixture, fixed when ``fit`` ends.""",
     )
 
-    n_bins: int = parameter(
-        16,
-        [Interval(Integral, 1, None, closed="left")],
-        """int ≥ 1
-        Stretches of each feature in ``input_encoding="piecewise_linear"``; a feature of few different values has fewer.""",
-    )
+    n_bins: int = inherited(Estimator, "n_bins", 16)
 
     # Each sibling costs n_train_samples networks; two say when to stop well enough.
     _n_siblings = 2
