@@ -2,7 +2,8 @@
 
 A network's residuals on its own training rows understate the noise, so its held-out rows decide. What they must fit is
 the predictive mixture that the estimator will answer with, draws and members included, not one network's noise: where
-the draws already spread, less noise is needed.
+the draws already spread, less noise is needed. They can be fitted by likelihood, which a few rows far out may rule, or by the
+share of them inside intervals.
 """
 
 import numpy as np
@@ -14,6 +15,8 @@ from scipy.special import logsumexp
 UNSEEN_SPREAD = 1.2
 # A mixture's factor is sought between these, as multiples of what its draws need one by one.
 SMALLEST, LARGEST = 0.25, 4.0
+# Intervals whose coverage of held-out rows counts, and how far from the factor of most likelihood one is sought for them.
+COVERAGE, FURTHEST, N_HALVINGS = 0.9, 2.0, 12
 # Shares of their spread among which held-out rows choose that of a method's draws: trained for another purpose than this
 # mixture, draws tend to differ by more than they err.
 SPREADS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.1)
@@ -52,8 +55,27 @@ def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:
     return np.array(factors)
 
 
+def coverage_factor(likelihood, parameters, y, weight, start) -> np.ndarray:
+    """Factors of the noise with which central intervals of the mixture hold `COVERAGE` of the rows, (n_outputs,).
+
+    Parameters are those of :func:`mixture_factor`, and `start` its answer, from which the search starts.
+    """
+    parameters = {name: np.broadcast_to(values, parameters["loc"].shape) for name, values in parameters.items()}
+    low, high = np.full(len(start), 1 / FURTHEST), np.full(len(start), FURTHEST)
+    for _ in range(N_HALVINGS):
+        middle = np.sqrt(low * high)
+        scaled = {**parameters, "scale": parameters["scale"] * (start * middle)}
+        p = likelihood.cdf(y, scaled).mean(axis=0)
+        inside = np.average(np.abs(p - 0.5) <= COVERAGE / 2, axis=0, weights=weight)
+        low, high = np.where(inside < COVERAGE, middle, low), np.where(inside < COVERAGE, high, middle)
+    return start * np.sqrt(low * high)
+
+
 def fit_siblings(likelihood, mixtures, rows, held_out) -> tuple[np.ndarray, float]:
     """Fit the noise of an estimator whose siblings hold rows out: one factor for all siblings' rows.
+
+    The siblings' rows are few, and a quantile of few rows is rough: the factor is the geometric mean of those that serve the
+    likelihood and the intervals.
 
     Parameters
     ----------
@@ -68,7 +90,7 @@ def fit_siblings(likelihood, mixtures, rows, held_out) -> tuple[np.ndarray, floa
     -------
     factor : ndarray of shape (n_outputs,)
     loss : float
-        Mean of −log p of the held-out rows under the mixtures with this factor, in nats.
+        Least mean of −log p of the held-out rows under the mixtures with any factor, in nats.
     """
     index = np.concatenate(held_out)
     y, weight = rows.y[index].astype(float), rows.weight[index]
@@ -76,10 +98,11 @@ def fit_siblings(likelihood, mixtures, rows, held_out) -> tuple[np.ndarray, floa
         name: np.concatenate([np.broadcast_to(own[name], own["loc"].shape) for own in mixtures], axis=1)
         for name in mixtures[0]
     }
-    factor = mixture_factor(likelihood, joined, y, weight)
-    density = likelihood.logpdf(y, {**joined, "scale": joined["scale"] * factor})
+    likeliest = mixture_factor(likelihood, joined, y, weight)
+    density = likelihood.logpdf(y, {**joined, "scale": joined["scale"] * likeliest})
     log_mean = logsumexp(density, axis=0) - np.log(len(density))
-    return factor, -float(np.average(log_mean.sum(axis=-1), weights=weight))
+    loss = -float(np.average(log_mean.sum(axis=-1), weights=weight))
+    return np.sqrt(likeliest * coverage_factor(likelihood, joined, y, weight, likeliest)), loss
 
 
 def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
@@ -88,7 +111,7 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     Only one member has not seen a given row, but the ensemble's answer at a new row is the mixture of all. That mixture
     is imitated at each held-out row: the member that has not seen it says where the mixture lies, the others how the
     members spread about it. One member's error is larger than the mixture's by the members' own variance, so that share
-    is taken off the errors.
+    is taken off the errors. All rows are held out by some member, so intervals can be fitted to hold their share.
 
     Parameters
     ----------
@@ -114,4 +137,5 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     share = np.average(variance, axis=0, weights=weight) / np.average(error**2, axis=0, weights=weight)
     # Never less than half of the error is noise or bias that all members have in common.
     error = error * np.sqrt(np.maximum(1 - share, 0.25))
-    return mixture_factor(likelihood, {**parameters, "loc": deviation}, error, weight)
+    imitated = likelihood, {**parameters, "loc": deviation}, error, weight
+    return coverage_factor(*imitated, mixture_factor(*imitated))

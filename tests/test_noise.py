@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 import skuq
 from skuq._network import Network
-from skuq._noise import ensemble_factor, fit_siblings, mixture_factor
+from skuq._noise import coverage_factor, ensemble_factor, fit_siblings, mixture_factor
 from skuq._training import Rows
 from skuq._variational import Posterior
 from skuq.likelihoods import Laplace, LogNormal, Normal, StudentT
@@ -52,6 +52,20 @@ def test_draws_that_spread_need_less_noise():
     assert factors[0] > factors[1] > factors[2]
 
 
+def test_intervals_of_any_mixture_hold_their_share():
+    """Errors with heavy tails: the likelihood asks for wide intervals, and the coverage for narrower ones."""
+    rng = np.random.default_rng(11)
+    y = rng.standard_t(3, size=(1000, 2)) * [1.0, 10.0]
+    weight = rng.uniform(0.5, 1.5, 1000)
+    parameters = {"loc": 0.3 * rng.normal(size=(20, 1000, 2)), "scale": np.ones((20, 1, 2)) * [1.0, 10.0]}
+    likeliest = mixture_factor(Normal(), parameters, y, weight)
+    factor = coverage_factor(Normal(), parameters, y, weight, likeliest)
+    assert (factor < likeliest).all()
+    p = norm.cdf(y, parameters["loc"], parameters["scale"] * factor).mean(axis=0)
+    inside = np.average(np.abs(p - 0.5) < 0.45, axis=0, weights=weight)
+    np.testing.assert_allclose(inside, 0.9, atol=0.002)
+
+
 def test_siblings_share_one_factor():
     """Siblings of different noise on folds of different size: the factor that fits all their rows together."""
     rng = np.random.default_rng(3)
@@ -64,7 +78,8 @@ def test_siblings_share_one_factor():
     ]
     z = np.concatenate([y[index, 0] / s for index, s in zip(held_out, scales, strict=True)])
     factor, _ = fit_siblings(Normal(), mixtures, rows_of(y), held_out)
-    assert factor[0] == pytest.approx(np.sqrt(np.mean(z**2)), rel=1e-5)
+    likeliest, covering = np.sqrt(np.mean(z**2)), np.quantile(np.abs(z), 0.9) / norm.ppf(0.95)
+    assert factor[0] == pytest.approx(np.sqrt(likeliest * covering), rel=1e-3)
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.3])
@@ -117,12 +132,13 @@ def test_loss_of_siblings_is_that_of_their_mixtures():
     y = rng.normal(size=(60, 2))
     held_out = np.split(np.arange(60), [20])
     mixtures = [{"loc": rng.normal(size=(3, len(own), 2)), "scale": np.ones((3, 1, 1))} for own in held_out]
-    factor, loss = fit_siblings(Normal(), mixtures, rows_of(y), held_out)
+    _, loss = fit_siblings(Normal(), mixtures, rows_of(y), held_out)
     loc = np.concatenate([own["loc"] for own in mixtures], axis=1)
 
     def expected(factor):
         return -np.log(norm.pdf(y, loc, factor).mean(axis=0)).sum(axis=1).mean()
 
+    factor = mixture_factor(Normal(), {"loc": loc, "scale": np.ones((3, 1, 1))}, y, np.ones(60))
     assert loss == pytest.approx(expected(factor), rel=1e-6)
     assert loss < min(expected(factor * 0.95), expected(factor * 1.05))
 
