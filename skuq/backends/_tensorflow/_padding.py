@@ -30,7 +30,7 @@ class Padding:
     """
 
     def __init__(self, program):
-        self.program, self.inner = program, program
+        self.inner = program
         network, posterior = program.network, program.posterior
         self._where = slice(None)
         self._layer_weights = slice(None)
