@@ -17,8 +17,8 @@ STRETCH_BYTES = 32 * 2**20
 STRETCH_SECONDS = 1.0
 # Held-out rows are scored at most about this often in a run.
 N_EVALUATIONS = 100
-# What is scored, and kept, is a running mean of the weights over about this many evaluations.
-AVERAGED = 13
+# What is scored, and kept, is a running mean of the weights over about this share of a run's evaluations, or this many.
+AVERAGED_SHARE, MOST_AVERAGED = 0.13, 13
 # A loss this far above its start has diverged. Where the noise is at its floor one bad step may cost 5e5 nats, and the next
 # ones make it good.
 DIVERGENCE = 1e7
@@ -231,7 +231,8 @@ def train(
     checked = held_out_score is not None or schedule.learning_rate == "constant"
     coarse = per_epoch * max(1, schedule.n_epochs // N_EVALUATIONS)
     longest = max(1, min(STRETCH_BYTES // batches.bytes_per_step, 4096))
-    keeper = _Keeper(np.array(trainer.parameters()), held_out_score)
+    n_epochs_scored = schedule.n_epochs * (schedule.watched + (1 - schedule.watched) * per_epoch / coarse)
+    keeper = _Keeper(np.array(trainer.parameters()), held_out_score, AVERAGED_SHARE * n_epochs_scored)
     outcome = Outcome(keeper.current)
     step_losses: list[float] = []
     done, length = 0, min(16, longest)
@@ -282,8 +283,9 @@ def _epoch_means(step_losses, per_epoch):
 class _Keeper:
     """Last good parameters, and each member's best running mean of them by the held-out score."""
 
-    def __init__(self, parameters, score):
+    def __init__(self, parameters, score, n_averaged):
         self.current = parameters
+        self.n_averaged = min(n_averaged, MOST_AVERAGED)
         self.mean = np.zeros_like(parameters)
         self.n_evaluated = 0
         self.score = score
@@ -310,7 +312,8 @@ class _Keeper:
     def evaluate(self) -> float:
         """Score the running mean of the parameters, keep it where it is a member's best; mean score."""
         self.n_evaluated += 1
-        self.mean += (self.current - self.mean) / np.float32(min(self.n_evaluated, AVERAGED))
+        # A plain mean at first, and no mean at all of a run too short to have one.
+        self.mean += (self.current - self.mean) / np.float32(max(1, min(self.n_evaluated, self.n_averaged)))
         # What an l1 penalty has set to zero stays zero.
         candidate = np.where(self.current == 0, self.current, self.mean)
         scores = self.score(candidate)
