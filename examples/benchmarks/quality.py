@@ -125,18 +125,21 @@ def print_published(data: Path, sets):
 
 def draw(rows, published, sets, path: Path):
     """NLL of each method and set, with the published rows as lines."""
-    figure, axes = plt.subplots(1, len(sets), figsize=(4 * len(sets), 4), layout="constrained", squeeze=False)
-    labels = list(dict.fromkeys((row["method"], row["backend"]) for row in rows))
+    figure, axes = plt.subplots(1, len(sets), figsize=(3.5 * len(sets), 4), layout="constrained", squeeze=False)
+    methods, used = (list(dict.fromkeys(row[key] for row in rows)) for key in ("method", "backend"))
     for ax, name in zip(axes[0], sets, strict=True):
-        for i, (method, backend) in enumerate(labels):
-            values = of(rows, name, method, backend, "nll")
-            error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
-            ax.errorbar(i, values.mean(), yerr=error, fmt="o", color="C0" if backend == "tensorflow" else "C1")
+        for k, backend in enumerate(used):
+            scores = [of(rows, name, method, backend, "nll") for method in methods]
+            at = np.arange(len(methods)) + 0.2 * (k - (len(used) - 1) / 2)
+            errors = [values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0 for values in scores]
+            means = [values.mean() for values in scores]
+            ax.errorbar(at, means, yerr=errors, fmt="o", color="C0" if backend == "tensorflow" else "C1", label=backend)
         known = [float(r["mean"]) for r in published if r["dataset"] == name and r["metric"] == "nll"]
-        ax.hlines(known, -0.5, len(labels) - 0.5, color="0.7", linewidth=0.8, zorder=0)
+        ax.hlines(known, -0.5, len(methods) - 0.5, color="0.7", linewidth=0.8, zorder=0, label="published")
         ax.set_title(name)
-        ax.set_xticks(range(len(labels)), [f"{method}\n{backend}" for method, backend in labels], rotation=90)
-    axes[0, 0].set_ylabel("NLL, nats (grey: published)")
+        ax.set_xticks(range(len(methods)), methods, rotation=30, ha="right")
+    axes[0, 0].set_ylabel("NLL, nats (lower is better)")
+    axes[0, 0].legend(fontsize="small")
     figure.savefig(path, dpi=120)
 
 
