@@ -34,7 +34,7 @@ class RegressorTask(RegressorMixin):
         [StrOptions({"conformal"}), None],
         """"conformal" or None
         "conformal": ``predict_interval`` holds y with the probability asked for, whatever the model: the predictive mean ±
-        as many predictive standard deviations as rows say that training did not see (CV+, Barber et al. 2021); all else
+        as many predictive standard deviations as rows say that training did not see (Lei et al. 2018, sec. 5.2); all else
         stays the model's own. Up to 5000 different rows, five further fits predict one fold each; beyond, the estimator
         itself holds rows out, a fifth or about 10000.""",
     )

@@ -2,7 +2,7 @@
 
 A model that has seen a row says nothing about how it errs on new ones. Up to `CROSS_FITTED_ROWS` rows, further models train
 without one fold each and predict it, while the estimator itself trains on all rows. Beyond that the estimator holds rows out
-itself, at the price of no further fit.
+itself, at the price of no further fit. Either way the estimator answers alone, by what the held-out rows said.
 """
 
 from copy import copy
@@ -144,8 +144,7 @@ def calibrate(model, X, y, weight, loss_weight, plan: Plan, before: Calibration 
         folds = _fit_folds(model, X, y, weight, plan, before)
         calibrated = list(zip(folds, plan.held_out, strict=True))
     else:
-        # A copy, so that the fitted state does not hold the estimator that holds it.
-        folds, calibrated = [], [(copy(model), plan.held_out[0])]
+        folds, calibrated = [], [(model, plan.held_out[0])]
     kept: dict[str, Any] = {"method": model.calibration, "seed": plan.seed, "held_out": not plan.cross}
     if model.warm_start:
         kept["folds"] = tuple(folds)
@@ -175,14 +174,14 @@ def _conformal(model, X, y, weight, calibrated):
     # Imported late, for these are built on the estimators.
     from .calibration import ConformalClassifier, ConformalRegressor
 
-    method = "cross" if len(calibrated) > 1 else "split"
     plain = clone(model).set_params(calibration=None)
     if is_classifier(model):
         # The calibrated form of predict_set: the likeliest classes up to one total, never none.
-        conformal = ConformalClassifier(plain, method=method, conformity_score="aps")
+        conformal = ConformalClassifier(plain, conformity_score="aps")
     else:
-        conformal = ConformalRegressor(plain, method=method, conformity_score="normalized")
-    return conformal.calibrate_fitted(calibrated, X, y, weight, like=model)
+        conformal = ConformalRegressor(plain, conformity_score="normalized")
+    # A copy, so that the fitted state does not hold the estimator that holds it.
+    return conformal.calibrate_fitted(calibrated, X, y, weight, answers=copy(model))
 
 
 def _held_out_logits(calibrated, X, rng):

@@ -104,26 +104,28 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
         self._calibrate(X, y, weight, calibrated)
         return self
 
-    def calibrate_fitted(self, calibrated, X, y, weight, like):
-        """Calibrate estimators that are fitted already, each on rows that it has not seen.
+    def calibrate_fitted(self, calibrated, X, y, weight, answers):
+        """Calibrate a fitted estimator by scores of rows that it, or others like it, have not seen.
 
         Parameters
         ----------
         calibrated : list of (fitted estimator, ndarray of int)
-            Each estimator and its rows.
+            Estimators and the rows that each scores.
         X : rows
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         weight : ndarray of shape (n_samples,)
-        like : estimator
-            A fitted classifier gives the classes.
+        answers : fitted estimator
+            What intervals or sets are made from, in place of the estimators that scored (CV+).
 
         Returns
         -------
         self : object
         """
-        y = self._check_target(y, like)
-        self.estimators_ = [fitted for fitted, _ in calibrated]
+        y = self._check_target(y, answers)
+        self.estimator_, self.estimators_ = answers, [answers]
         self._calibrate(X, y, weight, calibrated)
+        columns = (np.concatenate([getattr(fold, name) for fold in self._folds]) for name in ("y", "weight", "scores"))
+        self._folds = [Fold(answers, None, *columns)]
         return self
 
     def _is_prefit(self, estimator) -> bool:
