@@ -217,14 +217,15 @@ class Estimator(BaseEstimator):
         [StrOptions({"auto"}), _POSITIVE],
         """float > 0 or "auto"
         The constant rate of Adam, or the highest of the one-cycle rate. "auto": 0.02; 0.01 for ``SNGPRegressor``, 0.003 for
-        ``SNGPClassifier``, 0.05 for a linear model.""",
+        an ``SNGPClassifier`` of more features than units, 0.05 for a linear model.""",
     )
     max_iter: int | None = parameter(
         None,
         [_AT_LEAST_ONE, None],
         """int or None
         Epochs. None: as many as make about 200 n^0.45 steps, between 500 and 4000, but at least 5 epochs; twice as many for
-        regressors without bins (not ``BNNRegressor`` and ``SNGPRegressor``); 4000 for a linear model.""",
+        regressors without bins (not ``BNNRegressor`` and ``SNGPRegressor``); a fifth for an ``SNGPClassifier`` of no more
+        features than units; 4000 for a linear model.""",
     )
     shuffle: bool = parameter(
         True,
@@ -493,7 +494,7 @@ class Estimator(BaseEstimator):
             problem.target,
             members,
             max(len(own) for own in members.training_rows),
-            self._schedule(n_rows, encoded=bool(network.n_bins)),
+            self._schedule(n_rows, network),
             self._starting_parameters(problem, rngs, previous),
             rngs,
             int(problem.seeds["trainer"].generate_state(1)[0]),
@@ -512,7 +513,13 @@ class Estimator(BaseEstimator):
             return self.early_stopping
         return self._auto_early_stopping if self._hidden_sizes() else False
 
-    def _schedule(self, n_rows, encoded) -> Schedule:
+    def _pace(self, network) -> tuple[float, int]:
+        """Rate of ``learning_rate_init="auto"``, and steps of ``max_iter=None`` for each n^0.45 rows."""
+        # What the bins say need not be found.
+        steps = min(self._auto_steps, ENCODED_STEPS) if network.n_bins else self._auto_steps
+        return self._auto_learning_rate, steps
+
+    def _schedule(self, n_rows, network) -> Schedule:
         linear = not self._hidden_sizes()
         if self.batch_size != "auto":
             batch_size = min(int(self.batch_size), n_rows)
@@ -520,15 +527,14 @@ class Estimator(BaseEstimator):
             batch_size = min(n_rows, 4096)
         else:
             batch_size = min(n_rows, int(np.clip(2 ** round(np.log2(max(n_rows, 1) / 10)), 32, 256)))
+        rate, pace = self._pace(network)
         n_epochs = self.max_iter
         if n_epochs is None:
-            # What the bins say need not be found.
-            pace = min(self._auto_steps, ENCODED_STEPS) if encoded else self._auto_steps
             steps = 4000 if linear else np.clip(pace * n_rows**0.45, 2.5 * pace, 20 * pace)
             n_epochs = max(5, round(steps / -(-n_rows // batch_size)))
         patience = self.n_iter_no_change or max(10, int(0.6 * n_epochs))
         if isinstance(self.learning_rate_init, str):
-            rate = 0.05 if linear else self._auto_learning_rate
+            rate = 0.05 if linear else rate
         else:
             rate = float(self.learning_rate_init)
         watched = 0.0 if self._members_hold_out else WATCHED

@@ -19,8 +19,12 @@ from ._threads import single_blas_thread
 
 # ε: a direction is dropped whose variance the data changed by no more than this share.
 NEGLIGIBLE = 1e-4
-# Above this share what is left of a direction's variance is a small difference, which takes float64.
+# In float32 a variance below this is too small a difference: its error is near 4e-7 whatever the variance.
+CANCELLED = 5e-2
+# Directions whose variance the data changed by more than this share leave such differences, and are summed in float64.
 STRONG = 1e-2
+# A pivoted Cholesky factor stops where what it leaves is this share of the smallest eigenvalue kept.
+UNRESOLVED = 1e-6
 
 
 @dataclass(frozen=True)
@@ -74,21 +78,27 @@ class RandomFeatureGP:
             Features of shape (n_rows, n_inducing), float32 or float64, to (n_rows, n_outputs + n_precisions), float64; the
             variance in squared latent units.
         """
-        counts = [int(np.searchsorted(values, STRONG * self.ridge)) for values in self.eigenvalues]
-        # Strong directions of all precisions and the mean are one product in float64; weak ones keep Φ's own type.
-        strong = np.concatenate([beta.T, *(vectors[n:] for vectors, n in zip(self.directions, counts, strict=True))])
-        weak = [vectors[:n].astype(np.float32) for vectors, n in zip(self.directions, counts, strict=True)]
+        scaled = [u * np.sqrt(share)[:, None] for u, share in zip(self.directions, self.shrinkage, strict=True)]
+        n_weak = [int(np.searchsorted(values, STRONG * self.ridge)) for values in self.eigenvalues]
+        strong = [vectors[n:] for vectors, n in zip(scaled, n_weak, strict=True)]
+        # All directions of all precisions are one product.
+        everything = np.concatenate(scaled).T
+        ends = np.cumsum([0, *map(len, scaled)])
+        rounded = np.ascontiguousarray(everything, np.float32)
 
         def moments(features):
+            single = features.dtype == np.float32
             exact = features.astype(float, copy=False)
-            norm, projected = np.einsum("ij,ij->i", exact, exact), exact @ strong.T
-            columns, start = [projected[:, : beta.shape[1]]], beta.shape[1]
-            for vectors, shrinkage, n in zip(weak, self.shrinkage, counts, strict=True):
-                stop = start + len(shrinkage) - n
-                removed = projected[:, start:stop] ** 2 @ shrinkage[n:]
-                removed += (features @ vectors.T) ** 2 @ shrinkage[:n]
-                columns.append(np.maximum(norm - removed, 0.0)[:, None])
-                start = stop
+            projected, norm = features @ (rounded if single else everything), np.square(features).sum(axis=1)
+            columns = [exact @ beta]
+            for start, stop, n, vectors in zip(ends, ends[1:], n_weak, strong, strict=False):
+                squares = np.square(projected[:, start:stop])
+                variance = (norm - squares.sum(axis=1)).astype(float, copy=False)
+                if single and (cancelled := np.flatnonzero(variance < CANCELLED)).size:
+                    rows = exact[cancelled]
+                    removed = np.square(vectors @ rows.T).sum(axis=0) + squares[cancelled, :n].sum(axis=1)
+                    variance[cancelled] = np.square(rows).sum(axis=1) - removed
+                columns.append(np.maximum(variance, 0.0)[:, None])
             return np.concatenate(columns, axis=1)
 
         return moments
@@ -126,7 +136,7 @@ class RandomFeatureGP:
         """Read a precision matrix, (n_precisions, n_inducing, n_inducing), back into eigenvectors."""
         identity = ridge * np.eye(precision.shape[1])
         pairs = [_keep(linalg.eigh(matrix - identity), ridge) for matrix in precision.astype(float)]
-        return cls(ridge, [vectors for _, vectors in pairs], [values for values, _ in pairs])
+        return cls(ridge, [np.ascontiguousarray(vectors.T) for _, vectors in pairs], [values for values, _ in pairs])
 
 
 def posterior_mean(features: np.ndarray, y: np.ndarray, information: np.ndarray, ridge: float) -> np.ndarray:
@@ -158,14 +168,31 @@ def _eigen(features, weights, ridge):
     weighted = features * np.sqrt(weights)[:, None]
     n_rows, n_inducing = weighted.shape
     if n_rows >= n_inducing:
-        return _keep(linalg.eigh(weighted.T @ weighted, driver="evd", overwrite_a=True, check_finite=False), ridge)
-    values, left = linalg.eigh(weighted @ weighted.T, driver="evd", overwrite_a=True, check_finite=False)
-    kept = values > NEGLIGIBLE * ridge
-    values, left = values[kept], left[:, kept]
-    return values, (weighted.T @ left / np.sqrt(values)).T
+        values, vectors = _leading(weighted.T @ weighted, ridge)
+        return values, np.ascontiguousarray(vectors.T)
+    values, left = _leading(weighted @ weighted.T, ridge)
+    return values, (weighted.T @ (left / np.sqrt(values))).T
+
+
+def _leading(gram, ridge):
+    """Eigenvalues above ε·s, ascending, and their eigenvectors as columns.
+
+    Where the eigenvalues decay fast, as those of a smooth kernel on few dimensions do, a pivoted Cholesky factor that stops
+    early (Harbrecht, Peters & Schneider 2012) holds all of them: G ≈ LLᵀ has the eigenvalues of the small LᵀL.
+    """
+    size = len(gram)
+    rounding = size * np.finfo(float).eps * gram.diagonal().max()
+    tolerance = max(UNRESOLVED * NEGLIGIBLE * ridge / size, rounding)
+    factor, pivots, rank, _ = linalg.lapack.dpstrf(gram, tol=tolerance, lower=1)
+    if rank > size // 2:
+        return _keep(linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False), ridge)
+    root = np.empty((size, rank))
+    root[pivots - 1] = np.tril(factor[:, :rank])
+    values, vectors = _keep(linalg.eigh(root.T @ root, driver="evd", overwrite_a=True, check_finite=False), ridge)
+    return values, root @ (vectors / np.sqrt(values))
 
 
 def _keep(pair, ridge):
     values, vectors = pair
     kept = values > NEGLIGIBLE * ridge
-    return values[kept], np.ascontiguousarray(vectors[:, kept].T)
+    return values[kept], vectors[:, kept]

@@ -371,8 +371,13 @@ class SNGPClassifier(ClassifierTask, _SNGP):
 
     # Distance awareness, not held-out rows, is what tempers the probabilities.
     _auto_early_stopping = False
-    _auto_learning_rate = 0.003
+    _auto_steps = 40
     _predicts_with = (*_SNGP._predicts_with, "mean_field_factor")
+
+    def _pace(self, network):
+        # Each step moves the hidden state in proportion to the features that a trained projection adds up: hundreds of them
+        # diverge at the rate at which a fixed one needs few steps.
+        return super()._pace(network) if network.frozen_projection else (0.003, 200)
 
     def _knobs(self, problem):
         # The loss is a mean over rows: the share of the prior in it.

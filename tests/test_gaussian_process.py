@@ -7,17 +7,20 @@ from scipy import linalg
 from skuq._gaussian_process import NEGLIGIBLE, RandomFeatureGP
 
 
+# Of two inputs features have eigenvalues from far above the ridge to far below it; of forty all of them count.
+@pytest.mark.parametrize("n_inputs", [2, 40])
 @pytest.mark.parametrize("n_rows", [60, 400])
 @pytest.mark.parametrize("ridge", [1e-3, 1.0, 100.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_moments_are_those_of_the_dense_precision(dtype, ridge, n_rows):
+def test_moments_are_those_of_the_dense_precision(dtype, ridge, n_rows, n_inputs):
     rng = np.random.default_rng(0)
-    # Smooth features of two inputs: eigenvalues from far above the ridge to far below it.
-    kernel, bias = rng.normal(size=(2, 200)), rng.uniform(0, 2 * np.pi, 200)
-    train, far = (np.sqrt(2 / 200) * np.cos(scale * rng.normal(size=(n_rows, 2)) @ kernel + bias) for scale in (1, 5))
+    kernel, bias = rng.normal(size=(n_inputs, 200)), rng.uniform(0, 2 * np.pi, 200)
+    angles = (scale * rng.normal(size=(n_rows, n_inputs)) @ kernel + bias for scale in (1, 5))
+    train, far = (np.sqrt(2 / 200) * np.cos(angle) for angle in angles)
     weights, beta = rng.uniform(0.1, 2, (n_rows, 2)), rng.normal(size=(200, 3))
     posterior = RandomFeatureGP.fit(train, weights, ridge)
-    assert all(len(values) < 200 for values in posterior.eigenvalues)
+    if n_inputs == 2:
+        assert all(len(values) < 200 for values in posterior.eigenvalues)
     features = np.concatenate([train, far]).astype(dtype)
     found = posterior.moments(beta)(features)
     exact = features.astype(float)
@@ -29,3 +32,9 @@ def test_moments_are_those_of_the_dense_precision(dtype, ridge, n_rows):
         rounding = 2e-5 if dtype is np.float32 else 1e-8
         assert excess.min() > -rounding
         assert excess.max() < NEGLIGIBLE + rounding
+
+
+def test_rows_without_weight_leave_the_prior():
+    posterior = RandomFeatureGP.fit(np.ones((5, 8)), np.zeros((5, 1)), 2.0)
+    features = np.arange(16.0).reshape(2, 8)
+    np.testing.assert_allclose(posterior.moments(np.ones((8, 1)))(features)[:, 1], np.square(features).sum(axis=1))

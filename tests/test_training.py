@@ -15,9 +15,11 @@ from _table import (
     problem,
     regression,
 )
+from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 
+import skuq
 from skuq import _training, backends
 from skuq._members import plan_members
 from skuq._network import Network
@@ -90,6 +92,20 @@ def test_early_stopping_keeps_what_generalises(backend):
         assert early_stopping or model.n_iter_ == 400
     assert scores[True] > scores[False] + 0.1
     assert scores["cross_fit"] > scores[False] + 0.1
+
+
+@each_backend
+def test_sngp_classifiers_take_few_steps_where_a_high_rate_is_safe(backend):
+    X, y = make_classification(500, 100, n_informative=20, n_redundant=60, random_state=0)
+    n_iter = {}
+    for n_features, projection in [(20, "auto"), (20, "trained"), (100, "auto")]:
+        model = skuq.SNGPClassifier(
+            n_inducing=128, input_projection=projection, batch_size=50, backend=backend, random_state=0
+        ).fit(X[:400, :n_features], y[:400])
+        n_iter[n_features, projection] = model.n_iter_
+    # 400^0.45 is 14.8; 8 batches an epoch.
+    assert n_iter == {(20, "auto"): 74, (20, "trained"): 371, (100, "auto"): 371}
+    assert model.score(X[400:], y[400:]) > 0.8
 
 
 class Noisy:
