@@ -78,25 +78,19 @@ class RandomFeatureGP:
             Features of shape (n_rows, n_inducing), float32 or float64, to (n_rows, n_outputs + n_precisions), float64; the
             variance in squared latent units.
         """
-        scaled = [u * np.sqrt(share)[:, None] for u, share in zip(self.directions, self.shrinkage, strict=True)]
+        rounded = [vectors.astype(np.float32) for vectors in self.directions]
+        shares = self.shrinkage
         n_weak = [int(np.searchsorted(values, STRONG * self.ridge)) for values in self.eigenvalues]
-        strong = [vectors[n:] for vectors, n in zip(scaled, n_weak, strict=True)]
-        # All directions of all precisions are one product.
-        everything = np.concatenate(scaled).T
-        ends = np.cumsum([0, *map(len, scaled)])
-        rounded = np.ascontiguousarray(everything, np.float32)
 
         def moments(features):
-            single = features.dtype == np.float32
-            exact = features.astype(float, copy=False)
-            projected, norm = features @ (rounded if single else everything), np.square(features).sum(axis=1)
-            columns = [exact @ beta]
-            for start, stop, n, vectors in zip(ends, ends[1:], n_weak, strong, strict=False):
-                squares = np.square(projected[:, start:stop])
+            single, exact = features.dtype == np.float32, features.astype(float, copy=False)
+            norm, columns = np.square(features).sum(axis=1), [exact @ beta]
+            for vectors, near, share, n in zip(self.directions, rounded, shares, n_weak, strict=True):
+                squares = np.square(features @ (near if single else vectors).T) * share.astype(features.dtype)
                 variance = (norm - squares.sum(axis=1)).astype(float, copy=False)
                 if single and (cancelled := np.flatnonzero(variance < CANCELLED)).size:
                     rows = exact[cancelled]
-                    removed = np.square(vectors @ rows.T).sum(axis=0) + squares[cancelled, :n].sum(axis=1)
+                    removed = share[n:] @ np.square(vectors[n:] @ rows.T) + squares[cancelled, :n].sum(axis=1)
                     variance[cancelled] = np.square(rows).sum(axis=1) - removed
                 columns.append(np.maximum(variance, 0.0)[:, None])
             return np.concatenate(columns, axis=1)
@@ -177,7 +171,7 @@ def _eigen(features, weights, ridge):
 def _leading(gram, ridge):
     """Eigenvalues above ε·s, ascending, and their eigenvectors as columns.
 
-    Where the eigenvalues decay fast, as those of a smooth kernel on few dimensions do, a pivoted Cholesky factor that stops
+    Where eigenvalues decay fast, as those of a smooth kernel on few dimensions do, a pivoted Cholesky factor that stops
     early (Harbrecht, Peters & Schneider 2012) holds all of them: G ≈ LLᵀ has the eigenvalues of the small LᵀL.
     """
     size = len(gram)

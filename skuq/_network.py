@@ -276,9 +276,11 @@ class Network:
         for i, size in enumerate(self.hidden_layer_sizes):
             z = act(_affine(h, weights[f"kernel_{i}"], weights[f"bias_{i}"]))
             if masks is not None:
-                z = z * masks[:, None, unit : unit + size]
-            h = h + z if residual else z
-            unit += size
+                mask = masks[:, None, unit : unit + size]
+                z = np.multiply(z, mask, out=z if len(z) == len(mask) else None)
+            if residual:
+                z += h
+            h, unit = z, unit + size
         return h
 
     def random_features(self, h: np.ndarray, fixed: dict[str, np.ndarray]) -> np.ndarray:
