@@ -217,7 +217,7 @@ class Estimator(BaseEstimator):
         [StrOptions({"auto"}), _POSITIVE],
         """float > 0 or "auto"
         The constant rate of Adam, or the highest of the one-cycle rate. "auto": 0.02; 0.01 for ``SNGPRegressor``, 0.003 for
-        an ``SNGPClassifier`` of more features than units, 0.05 for a linear model.""",
+        an ``SNGPClassifier`` of more features than units or with a trained projection, 0.05 for a linear model.""",
     )
     max_iter: int | None = parameter(
         None,
@@ -225,7 +225,7 @@ class Estimator(BaseEstimator):
         """int or None
         Epochs. None: as many as make about 200 n^0.45 steps, between 500 and 4000, but at least 5 epochs; twice as many for
         regressors without bins (not ``BNNRegressor`` and ``SNGPRegressor``); a fifth for an ``SNGPClassifier`` of no more
-        features than units; 4000 for a linear model.""",
+        features than units, unless its projection is trained; 4000 for a linear model.""",
     )
     shuffle: bool = parameter(
         True,
@@ -533,10 +533,10 @@ class Estimator(BaseEstimator):
             steps = 4000 if linear else np.clip(pace * n_rows**0.45, 2.5 * pace, 20 * pace)
             n_epochs = max(5, round(steps / -(-n_rows // batch_size)))
         patience = self.n_iter_no_change or max(10, int(0.6 * n_epochs))
-        if isinstance(self.learning_rate_init, str):
-            rate = 0.05 if linear else rate
-        else:
+        if not isinstance(self.learning_rate_init, str):
             rate = float(self.learning_rate_init)
+        elif linear:
+            rate = 0.05
         watched = 0.0 if self._members_hold_out else WATCHED
         return Schedule(n_epochs, batch_size, rate, self.learning_rate, self.shuffle, self.tol, patience, watched)
 

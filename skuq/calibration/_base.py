@@ -124,8 +124,8 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
         y = self._check_target(y, answers)
         self.estimator_, self.estimators_ = answers, [answers]
         self._calibrate(X, y, weight, calibrated)
-        columns = (np.concatenate([getattr(fold, name) for fold in self._folds]) for name in ("y", "weight", "scores"))
-        self._folds = [Fold(answers, None, *columns)]
+        targets, weights = (np.concatenate([getattr(fold, name) for fold in self._folds]) for name in ("y", "weight"))
+        self._folds = [Fold(answers, None, targets, weights, self.conformity_scores_)]
         return self
 
     def _is_prefit(self, estimator) -> bool:
