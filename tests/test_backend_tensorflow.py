@@ -282,19 +282,6 @@ def test_sine_polynomial():
     np.testing.assert_allclose(_trunk._sine(tf.constant(turns, tf.float32)), np.sin(2 * np.pi * turns), atol=2e-6)
 
 
-@pytest.mark.parametrize("rate", [0.001, 0.3, 0.8])
-def test_dropout_masks_have_the_rate_of_the_knob(rate):
-    draw = tf.function(lambda rate: _trunk._unit_masks((2, 4000), 33, rate, [1, 2]), jit_compile=True)
-    masks = draw(tf.constant(rate)).numpy()
-    assert masks.shape == (2, 4000, 33)
-    np.testing.assert_allclose(np.unique(masks), [0, 1 / (1 - rate)], rtol=1e-6)
-    dropped = masks == 0
-    assert dropped.mean() == pytest.approx(rate, abs=5 * np.sqrt(rate / dropped.size))
-    # Units that share a number of 32 bits are independent too.
-    both = (dropped[..., :16] & dropped[..., 17:]).mean()
-    assert both == pytest.approx(rate**2, abs=5 * rate / np.sqrt(dropped.size / 2) + 1e-5)
-
-
 def test_expected_loss_under_dropout():
     # Linear units u with readout v: dropout adds the variance rate / (1 − rate) Σ (u v)² to a prediction.
     net, rate = network(2, (4,), activation="identity"), 0.3
