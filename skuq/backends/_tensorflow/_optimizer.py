@@ -4,7 +4,6 @@ import numpy as np
 import tensorflow as tf
 
 from .. import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON
-from ._trunk import views
 
 # Far below any norm that training meets; keeps quotients finite.
 TINY = 1e-30
@@ -28,19 +27,41 @@ def adam(program, theta, gradient, first, second, t, learning_rate, knobs):
 
 def bound_spectral_norms(network, theta, vectors, bound):
     """Scale hidden kernels back to the bound by one power iteration from the carried right singular vectors."""
-    w = views(theta, network.tensors)
-    kernels = network.hidden_kernels
-    carried = []
-    vectors = tf.split(vectors, [t.shape[1] for t in kernels], axis=-1)
-    for tensor, right in zip(kernels, vectors, strict=True):
-        kernel = w[tensor.name]
-        left, _ = _unit(tf.linalg.matvec(kernel, right))
-        ahead, norm = _unit(tf.linalg.matvec(kernel, left, transpose_a=True))
-        w[tensor.name] = kernel * tf.minimum(1.0, bound / norm)[..., None]
+    carried, used = [], 0
+    for first, count, stride in _rows_of_kernels(network.hidden_kernels):
+        n_members, (fan_in, fan_out) = theta.shape[0], first.shape
+        stop, size = first.start + count * stride, fan_in * fan_out
+        stretch = tf.reshape(theta[:, first.start : stop], (n_members, count, stride))
+        kernels = tf.reshape(stretch[..., :size], (n_members, count, fan_in, fan_out))
+        right = tf.reshape(vectors[:, used : used + count * fan_out], (n_members, count, fan_out))
+        left, _ = _unit(tf.linalg.matvec(kernels, right))
+        ahead, norm = _unit(tf.linalg.matvec(kernels, left, transpose_a=True))
+        factor = tf.minimum(1.0, bound / norm)
+        for k in range(count):
+            # Written in place: a concatenation of all tensors would be copied number by number.
+            begin, end = [0, first.start + k * stride], [n_members, first.start + k * stride + size]
+            scaled = theta[:, begin[1] : end[1]] * factor[:, k]
+            theta = tf.raw_ops.TensorStridedSliceUpdate(
+                input=theta, begin=begin, end=end, strides=[1, 1], value=scaled
+            )
         # A kernel that is zero for a while would lose its vector, and with it the bound, for good.
-        carried.append(tf.where(norm > 2 * TINY, ahead, right))
-    blocks = [tf.reshape(w[t.name], (theta.shape[0], -1)) for t in network.tensors]
-    return tf.concat(blocks, axis=-1), tf.concat(carried, axis=-1)
+        carried.append(tf.reshape(tf.where(norm > 2 * TINY, ahead, right), (n_members, -1)))
+        used += count * fan_out
+    return theta, tf.concat(carried, axis=-1)
+
+
+def _rows_of_kernels(kernels):
+    """Kernels of one shape and at equal distances in the flat parameters: the first, how many, the distance."""
+    rows = []
+    for kernel in kernels:
+        if rows:
+            first, count, stride = rows[-1]
+            distance = kernel.start - first.start
+            if kernel.shape == first.shape and (count == 1 or distance == count * stride):
+                rows[-1] = first, count + 1, distance // count
+                continue
+        rows.append((kernel, 1, kernel.stop - kernel.start))
+    return rows
 
 
 def singular_vectors(program, parameters, seed):

@@ -143,8 +143,6 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
                 tape.watch(theta)
                 loss = _batch_loss(program, theta, X[i], y[i], weight[i], knobs, features, streams)
             gradient = tape.gradient(loss, theta)
-            if network.frozen:
-                gradient *= program.trained_mask
             moments = first, second, n_updates + i + 1
             theta, first, second = adam(program, theta, gradient, *moments, learning_rate[i], knobs)
             if n_vectors:

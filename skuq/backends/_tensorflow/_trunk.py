@@ -16,6 +16,9 @@ ACTIVATIONS = {
     "softplus": tf.math.softplus,
 }
 
+# Fewer rows than this are no matrix worth a product of its own.
+FEWEST_ROWS = 8
+
 
 def raw_outputs(program, weights, X, dropout_rate, features, stream):
     """Raw outputs (S, B, n_raw) and raw constants of flat weights (S, n_weights): `Network.raw_outputs`, on tensors."""
@@ -23,6 +26,7 @@ def raw_outputs(program, weights, X, dropout_rate, features, stream):
     sizes = network.hidden_layer_sizes
     activation, residual = ACTIVATIONS[network.activation], network.architecture == "resnet"
     w = views(weights, network.tensors)
+    w |= {t.name: tf.stop_gradient(w[t.name]) for t in network.frozen}
     h = X
     if network.n_bins:
         h = encode(h, features["bins"])
@@ -43,6 +47,7 @@ def raw_outputs(program, weights, X, dropout_rate, features, stream):
         fixed = (features[name] for name in ("feature_bias", "feature_kernel", "transposed"))
         h = _random_features(tf.reshape(h, (-1, network.hidden_width)), *fixed)
         h = tf.reshape(h, (*X.shape[:2], network.n_inducing))
+        return _product(h, w["kernel_out"]), w.get("constants")
     return _affine(h, w["kernel_out"], w.get("bias_out")), w.get("constants")
 
 
@@ -81,6 +86,23 @@ def _random_features(h, bias, kernel, transposed):
         return height * _sine(turns + 0.25), lambda g: (-height * g * _sine(turns)) @ transposed
 
     return features(h)
+
+
+@tf.custom_gradient
+def _product(phi, beta):
+    """Φ β of each member, with a gradient of β that reads Φ from memory.
+
+    XLA takes a product with one column for a loop of its own, into which it draws Φ: every cosine would be computed once more,
+    one by one. With some columns of zeros the gradient is a product of matrices.
+    """
+
+    def gradients(g):
+        columns = tf.linalg.matrix_transpose(g)
+        padded = tf.pad(columns, [[0, 0], [0, max(0, FEWEST_ROWS - columns.shape[1])], [0, 0]])
+        towards_beta = (padded @ phi)[:, : columns.shape[1]]
+        return tf.matmul(g, beta, transpose_b=True), tf.linalg.matrix_transpose(towards_beta)
+
+    return phi @ beta, gradients
 
 
 def _sine(turns):
