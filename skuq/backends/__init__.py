@@ -81,14 +81,6 @@ class Program:
         mask[:n_layer] = self.network.kernel_mask[:n_layer]
         return mask
 
-    @property
-    def trained_mask(self) -> np.ndarray:
-        """0 where a number stays as it is (a frozen projection), else 1; shape (n_parameters,)."""
-        mask = np.ones(self.n_parameters, np.float32)
-        for tensor in self.network.frozen:
-            mask[tensor.start : tensor.stop] = 0
-        return mask
-
 
 @dataclass(frozen=True)
 class Knobs:
