@@ -17,7 +17,7 @@ from ._jobs import Job, group_members, report, train_group, train_in_groups
 from ._members import Members, plan_members
 from ._network import ACTIVATIONS, ARCHITECTURES, Network
 from ._parameters import estimator, parameter
-from ._progress import progress_bar
+from ._progress import CallbackSupportMixin, callbacks, watched
 from ._rows import Standardizer, canonical_rows
 from ._self_calibration import Calibration, calibrate, plan_calibration
 from ._training import Rows, Schedule
@@ -133,7 +133,7 @@ class Problem:
 
 
 @estimator
-class Estimator(BaseEstimator):
+class Estimator(CallbackSupportMixin, BaseEstimator):
     """Base of the ten: parameters in common and the ladder of ``fit``.
 
     A method gives :meth:`_program`, :meth:`_starting_parameters` and :meth:`_finish`; a task gives the targets and
@@ -335,16 +335,17 @@ class Estimator(BaseEstimator):
         ImportError
             If the backend is not installed.
         """
-        before = dict(vars(self))
-        try:
-            self._fit(X, y, sample_weight)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
+        with callbacks(self) as context:
+            before = dict(vars(self))
+            try:
+                self._fit(X, y, sample_weight, context)
+            except BaseException:
+                vars(self).clear()
+                vars(self).update(before)
+                raise
         return self
 
-    def _fit(self, X, y, sample_weight):
+    def _fit(self, X, y, sample_weight, context):
         previous = getattr(self, "_state", None) if self.warm_start else None
         form_before = self._form_of_data()
         sizes = self._hidden_sizes()
@@ -374,7 +375,7 @@ class Estimator(BaseEstimator):
         own = slice(None) if plan is None else plan.own_rows
         target = self._encode_target(y[own], weight[own], previous)
         problem = self._pose(X[own], weight[own], target, sizes, seeds, previous)
-        members, outcome = self._train(backend, problem, previous)
+        members, outcome = self._train(backend, problem, previous, context)
         trained = self._refine(problem, members, outcome.parameters)
         noise_scale, spread = self._fit_to_held_out(problem, members, trained)
         self.backend_ = backend
@@ -470,7 +471,7 @@ class Estimator(BaseEstimator):
     def _network(self, n_features, n_bins, sizes, head) -> Network:
         return Network(n_features, sizes, self.activation, self.architecture, head, n_bins=n_bins)
 
-    def _train(self, backend, problem: Problem, previous):
+    def _train(self, backend, problem: Problem, previous, context):
         """Train all networks, siblings too, and return them with their best parameters."""
         rows, network = problem.rows, problem.network
         n_rows = len(rows.weight)
@@ -503,7 +504,7 @@ class Estimator(BaseEstimator):
         if len(groups) > 1:
             outcome = train_in_groups(job, groups, bool(self.verbose))
         else:
-            with progress_bar(self, job.schedule.n_epochs) as progress:
+            with watched(self, context, job.schedule.n_epochs) as progress:
                 outcome = train_group(job, progress)
         report(outcome, stacklevel=3)  # at fit
         return members, outcome

@@ -216,6 +216,7 @@ def train(
         than the parameters of any one step, and the mean with the best score is returned for each member; else the last
         parameters.
     progress : callable(epochs done, epochs in all, loss), optional
+        Called after each stretch; a true answer ends training.
     epoch_rows : int, optional
         As :class:`Batches` has it.
 
@@ -261,8 +262,8 @@ def train(
             length = int(np.clip(count * STRETCH_SECONDS / max(seconds, 1e-6), 1, min(longest, 4 * length)))
             if done == next_stop and held_out_score is not None:
                 outcome.held_out_losses.append(keeper.evaluate())
-            if progress is not None:
-                progress(done // per_epoch, schedule.n_epochs, step_losses[-1])
+            if progress is not None and progress(done // per_epoch, schedule.n_epochs, step_losses[-1]):
+                break
             if done == next_stop and rule.stop(done // per_epoch, step_losses, per_epoch, outcome.held_out_losses):
                 break
         else:
@@ -339,9 +340,9 @@ class _StoppingRule:
         self.epochs_seen = 0
 
     @property
-    def earliest(self) -> float:
+    def earliest(self) -> int:
         """Epoch before which the rule cannot stop training."""
-        return self.best_epoch + self.schedule.patience if self.active else np.inf
+        return self.best_epoch + self.schedule.patience if self.active else self.schedule.n_epochs
 
     def stop(self, epoch, step_losses, per_epoch, held_out_losses) -> bool:
         """Whether to stop after `epoch` epochs."""

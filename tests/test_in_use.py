@@ -261,3 +261,75 @@ def test_sparse_rows_in_a_pipeline(backend):
     pipeline = make_pipeline(binary, make("SNGPClassifier", backend)).fit(X, y)
     assert pipeline.score(X, y) > 0.6
     assert skuq.predict_interval(pipeline, X).shape == (len(X), 2, 2)
+
+
+class Recorder:
+    """A callback of scikit-learn's protocol that notes what it is told, and asks to stop after some epochs."""
+
+    max_propagation_depth = None
+
+    def __init__(self, stop_after=None):
+        self.stop_after = stop_after
+        self.events = []
+
+    def setup(self, estimator, context):
+        self.events.append("setup")
+
+    def on_fit_task_begin(self, estimator, context):
+        self.events.append(f"begin {context.task_name}")
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        self.events.append(f"end {context.task_name}")
+        if context.task_name == "fit" and hasattr(fitted_estimator, "predict"):
+            self.events.append(len(fitted_estimator.predict(regression()[0][:20])))
+        n_epochs = self.events.count("end epoch")
+        return context.task_name == "epoch" and self.stop_after is not None and n_epochs >= self.stop_after
+
+    def teardown(self, estimator, context):
+        self.events.append("teardown")
+
+
+@each_backend
+def test_callbacks_see_every_epoch(backend):
+    """scikit-learn's callbacks: each epoch is a task below training, which is one below the fit."""
+    pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
+    recorder = Recorder()
+    model = skuq.ProbabilisticRegressor(max_iter=7, early_stopping=False, backend=backend, random_state=0)
+    plain = clone(model).fit(*regression())
+    model.set_callbacks(recorder).fit(*regression())
+    epochs = ["begin epoch", "end epoch"] * 7
+    assert recorder.events == ["setup", "begin fit", "begin train", *epochs, "end train", "end fit", 20, "teardown"]
+    np.testing.assert_array_equal(model.predict(regression()[0]), plain.predict(regression()[0]))
+
+
+@each_backend
+def test_a_callback_ends_training_early(backend):
+    """A true answer at the end of an epoch stops training with the weights of that moment."""
+    pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
+    model = skuq.ProbabilisticRegressor(max_iter=100_000, early_stopping=False, backend=backend, random_state=0)
+    model.set_callbacks(Recorder(stop_after=3)).fit(*regression())
+    assert 3 <= model.n_iter_ < 100_000
+    assert np.isfinite(model.predict(regression()[0])).all()
+
+
+def test_callbacks_are_torn_down_after_a_fit_that_fails():
+    """What was fitted before stays, and the callback hears of the end."""
+    pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
+    recorder = Recorder()
+    model = skuq.ProbabilisticRegressor(max_iter=2, random_state=0).fit(*regression())
+    before = model.predict(regression()[0])
+    with pytest.raises(ValueError, match="NaN"):
+        model.set_callbacks(recorder).fit([[np.nan], [1.0]], [0.0, 1.0])
+    assert recorder.events[-1] == "teardown"
+    np.testing.assert_array_equal(model.predict(regression()[0]), before)
+
+
+@each_backend
+def test_callbacks_reach_an_estimator_within_a_search(backend):
+    """A callback on the search is told of the epochs of each fit inside it."""
+    pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
+    recorder = Recorder()
+    model = skuq.ProbabilisticRegressor(max_iter=3, early_stopping=False, backend=backend, random_state=0)
+    search = GridSearchCV(make_pipeline(StandardScaler(), model), {"probabilisticregressor__alpha": [0.1, 1.0]}, cv=2)
+    search.set_callbacks(recorder).fit(*regression())
+    assert recorder.events.count("end epoch") == 3 * (2 * 2 + 1)

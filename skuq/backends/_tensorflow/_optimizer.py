@@ -41,9 +41,7 @@ def bound_spectral_norms(network, theta, vectors, bound):
             # Written in place: a concatenation of all tensors would be copied number by number.
             begin, end = [0, first.start + k * stride], [n_members, first.start + k * stride + size]
             scaled = theta[:, begin[1] : end[1]] * factor[:, k]
-            theta = tf.raw_ops.TensorStridedSliceUpdate(
-                input=theta, begin=begin, end=end, strides=[1, 1], value=scaled
-            )
+            theta = tf.raw_ops.TensorStridedSliceUpdate(input=theta, begin=begin, end=end, strides=[1, 1], value=scaled)
         # A kernel that is zero for a while would lose its vector, and with it the bound, for good.
         carried.append(tf.reshape(tf.where(norm > 2 * TINY, ahead, right), (n_members, -1)))
         used += count * fan_out
