@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from ._elementary import softplus, standard_normals
+
 # Far below any scale that training meets; keeps logarithms finite.
 TINY = 1e-30
 
@@ -12,45 +14,67 @@ def sampled_weights(program, theta, knobs, stream):
     network, posterior, n_samples = program.network, program.posterior, program.n_train_samples
     n_members, n, s = theta.shape[0], network.n_layer_weights, knobs["prior_scale"]
     mean, spread, constants = tf.split(theta, [n, posterior.n_spreads, network.head.n_constants], axis=-1)
-    noise = tf.random.stateless_normal((n_members, n_samples, n), stream, alg="threefry")
+    noise = standard_normals((n_members, n_samples, n), stream)
     # Weights on padded features have no prior, and count for nothing.
     counted = tf.cast(s > 0, tf.float32)
-    s = tf.where(s > 0, s, 1.0)
+    precision = counted / tf.square(tf.where(s > 0, s, 1.0))
+    log_s = tf.reduce_sum(tf.math.log(tf.where(s > 0, s, 1.0)))
     if posterior.kind == "mean_field":
-        scale = tf.math.softplus(spread)
-        log_det = tf.reduce_sum(counted * tf.math.log(scale + TINY), axis=-1)
+        scale = softplus(spread)
         deviation = scale[:, None] * noise
-        trace = tf.reduce_sum(counted * tf.square(scale / s), axis=-1)
+        log_det = tf.reduce_sum(counted * tf.math.log(scale + TINY), axis=-1)
+        trace = tf.reduce_sum(precision * tf.square(scale), axis=-1)
     else:
         factors, log_det = _scale_factors(posterior, spread)
         sizes = [stop - start for start, stop in posterior.blocks]
-        noises, scales = tf.split(noise, sizes, axis=-1), tf.split(s, sizes)
+        noises, precisions = tf.split(noise, sizes, axis=-1), tf.split(precision, sizes)
         deviations, traces = [], []
-        for factor, e, s_block in zip(factors, noises, scales, strict=True):
+        for factor, e, weight in zip(factors, noises, precisions, strict=True):
             deviations.append(tf.matmul(e, factor, transpose_b=True))
-            traces.append(tf.reduce_sum(tf.square(factor / s_block[:, None]), axis=(1, 2)))
+            traces.append(tf.reduce_sum(weight[:, None] * tf.square(factor), axis=(1, 2)))
         deviation, trace = tf.concat(deviations, axis=-1), sum(traces)
     drawn = mean[:, None] + deviation
     if program.prior == "normal":
-        log_s = tf.reduce_sum(tf.math.log(s))
-        square = tf.reduce_sum(tf.square(mean / s), axis=-1)
+        square = tf.reduce_sum(precision * tf.square(mean), axis=-1)
         divergence = 0.5 * (trace + square - tf.reduce_sum(counted)) + log_s - log_det
     else:
         # log q − log p, sampled; the factors (2π)^(−1/2) of both cancel.
-        log_q = -0.5 * tf.reduce_sum(counted * tf.square(noise), axis=-1) - log_det[:, None]
-        components = [(knobs["prior_mix"], s), (1 - knobs["prior_mix"], s * knobs["prior_ratio"])]
-        log_p = [tf.math.log(p) - tf.math.log(s_i) - 0.5 * tf.square(drawn / s_i) for p, s_i in components]
-        log_p = tf.reduce_sum(counted * tf.reduce_logsumexp(tf.stack(log_p), axis=0), axis=-1)
-        divergence = tf.reduce_mean(log_q - log_p, axis=-1)
+        log_p = _log_mixture(drawn, precision, knobs["prior_mix"], knobs["prior_ratio"])
+        ratio = tf.reduce_mean(0.5 * tf.square(noise) + log_p, axis=1)
+        divergence = log_s - log_det - tf.reduce_sum(counted * ratio, axis=-1)
     weights = tf.concat([drawn, tf.repeat(constants[:, None], n_samples, axis=1)], axis=-1)
     return tf.reshape(weights, (n_members * n_samples, network.n_weights)), divergence
+
+
+def _log_mixture(weights, precision, mix, ratio):
+    """Log density of Blundell's mixture at each weight, (…, n), less log((2π)^(−1/2) √precision) of its wide component.
+
+    The narrow component's share is found by one exponential, in the value and in the gradient.
+    """
+    wide, narrow = tf.math.log(mix), tf.math.log(1 - mix) - tf.math.log(ratio)
+    excess = 1 / tf.square(ratio) - 1
+
+    @tf.custom_gradient
+    def log_density(weights):
+        half = 0.5 * precision * tf.square(weights)
+        odds = narrow - wide - excess * half
+        e = tf.exp(-tf.abs(odds))
+        value = tf.maximum(wide - half, narrow - (1 + excess) * half) + tf.math.log(1 + e)
+
+        def gradient(g):
+            share = tf.where(odds > 0, 1.0, e) / (1 + e)
+            return -g * precision * weights * (1 + excess * share)
+
+        return value, gradient
+
+    return log_density(weights)
 
 
 def _scale_factors(posterior, spread):
     """Scale matrix of each layer, (M, n, n), as `Posterior.scale_factors`; and the log determinant of them all."""
     sizes = [stop - start for start, stop in posterior.blocks]
     diagonal = np.concatenate([np.equal(*np.tril_indices(size)) for size in sizes])
-    entries = tf.where(diagonal, tf.math.softplus(spread), spread)
+    entries = tf.where(diagonal, softplus(spread), spread)
     log_det = tf.reduce_sum(tf.math.log(tf.where(diagonal, entries + TINY, 1.0)), axis=-1)
     packed = tf.split(entries, [size * (size + 1) // 2 for size in sizes], axis=-1)
     return [_lower_triangle(p, size) for p, size in zip(packed, sizes, strict=True)], log_det
