@@ -21,11 +21,12 @@ def _coefficients(function, low, high, degree):
     return [float(c) for c in Polynomial.fit(x, function(x), degree).convert().coef]
 
 
-# sin(2πt) = t · polynomial(t²) for |t| ≤ ½; log(1 + x) = x · polynomial(x) from √½ − 1 to √2 − 1;
-# log(1 + x) = s · polynomial(s²) for 0 ≤ x ≤ 1, where s = x / (2 + x). Errors of each are below those of float32.
+# sin(2πt) = t · polynomial(t²) for |t| ≤ ½; log(1 + x) = x · polynomial(x) from √½ − 1 to √2 − 1,
+# and for 0 ≤ x ≤ 1. Errors of each are below those of float32.
 _SINE = _coefficients(lambda square: np.sin(2 * np.pi * np.sqrt(square)) / np.sqrt(square), 0.0, 0.25, 6)
 _LOG = _coefficients(lambda x: np.log1p(x) / x, 0.5**0.5 - 1, 2**0.5 - 1, 9)
-_LOG1P = _coefficients(lambda square: 2 * np.arctanh(np.sqrt(square)) / np.sqrt(square), 0.0, 1 / 9, 5)
+_EXP2 = _coefficients(np.exp2, -0.5, 0.5, 6)
+_LOG1P = _coefficients(lambda x: np.log1p(x) / x, 0.0, 1.0, 9)
 
 
 def _polynomial(coefficients, x):
@@ -50,19 +51,18 @@ def logarithm(x):
     return tf.cast(exponent, tf.float32) * log(2) + rest * _polynomial(_LOG, rest)
 
 
-def log1p_exp(x):
-    """log(1 + eˣ) and its derivative, of one exponential, each to its own last bits."""
-    e = tf.exp(-tf.abs(x))
-    share = e / (2 + e)
-    value = tf.maximum(x, 0.0) + share * _polynomial(_LOG1P, share * share)
-    return value, tf.where(x > 0, 1.0, e) / (1 + e)
+def exponential(x):
+    """eˣ for x ≤ 0; 0 below −87. Not tf.exp: XLA keeps what that gives rather than compute it anew for each use."""
+    t = tf.maximum(x * (1 / log(2)), -127.0)
+    whole = tf.floor(t + 0.5)
+    power = tf.bitcast(tf.bitwise.left_shift(tf.cast(whole, tf.int32) + 127, 23), tf.float32)
+    return power * _polynomial(_EXP2, t - whole)
 
 
-@tf.custom_gradient
 def softplus(x):
-    """log(1 + eˣ)."""
-    value, slope = log1p_exp(x)
-    return value, lambda gradient: gradient * slope
+    """log(1 + eˣ) and its derivative, each to its own last bits; no gradient."""
+    e = exponential(-tf.abs(x))
+    return tf.maximum(x, 0.0) + e * _polynomial(_LOG1P, e), tf.where(x > 0, 1.0, e) / (1 + e)
 
 
 def standard_normals(shape, stream):

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from ._elementary import softplus, standard_normals
+from ._elementary import exponential, logarithm, softplus, standard_normals
 
 # Far below any scale that training meets; keeps logarithms finite.
 TINY = 1e-30
@@ -20,10 +20,11 @@ def sampled_weights(program, theta, knobs, stream):
     precision = counted / tf.square(tf.where(s > 0, s, 1.0))
     log_s = tf.reduce_sum(tf.math.log(tf.where(s > 0, s, 1.0)))
     if posterior.kind == "mean_field":
-        scale = softplus(spread)
-        deviation = scale[:, None] * noise
-        log_det = tf.reduce_sum(counted * tf.math.log(scale + TINY), axis=-1)
-        trace = tf.reduce_sum(precision * tf.square(scale), axis=-1)
+        log_scale = _log_softplus(tf.repeat(spread[:, None], n_samples, axis=1))
+        scale = tf.exp(log_scale)
+        deviation = scale * noise
+        log_det = tf.reduce_sum(counted * tf.reduce_mean(log_scale, axis=1), axis=-1)
+        trace = tf.reduce_sum(precision * tf.reduce_mean(tf.square(scale), axis=1), axis=-1)
     else:
         factors, log_det = _scale_factors(posterior, spread)
         sizes = [stop - start for start, stop in posterior.blocks]
@@ -46,6 +47,13 @@ def sampled_weights(program, theta, knobs, stream):
     return tf.reshape(weights, (n_members * n_samples, network.n_weights)), divergence
 
 
+@tf.custom_gradient
+def _log_softplus(spread):
+    """Logarithm of softplus(spread), the standard deviation."""
+    value, slope = softplus(spread)
+    return tf.math.log(value + TINY), lambda gradient: gradient * slope / (value + TINY)
+
+
 def _log_mixture(weights, precision, mix, ratio):
     """Log density of Blundell's mixture at each weight, (…, n), less log((2π)^(−1/2) √precision) of its wide component.
 
@@ -58,8 +66,8 @@ def _log_mixture(weights, precision, mix, ratio):
     def log_density(weights):
         half = 0.5 * precision * tf.square(weights)
         odds = narrow - wide - excess * half
-        e = tf.exp(-tf.abs(odds))
-        value = tf.maximum(wide - half, narrow - (1 + excess) * half) + tf.math.log(1 + e)
+        e = exponential(-tf.abs(odds))
+        value = tf.maximum(wide - half, narrow - (1 + excess) * half) + logarithm(1 + e)
 
         def gradient(g):
             share = tf.where(odds > 0, 1.0, e) / (1 + e)
@@ -74,7 +82,7 @@ def _scale_factors(posterior, spread):
     """Scale matrix of each layer, (M, n, n), as `Posterior.scale_factors`; and the log determinant of them all."""
     sizes = [stop - start for start, stop in posterior.blocks]
     diagonal = np.concatenate([np.equal(*np.tril_indices(size)) for size in sizes])
-    entries = tf.where(diagonal, softplus(spread), spread)
+    entries = tf.where(diagonal, tf.math.softplus(spread), spread)
     log_det = tf.reduce_sum(tf.math.log(tf.where(diagonal, entries + TINY, 1.0)), axis=-1)
     packed = tf.split(entries, [size * (size + 1) // 2 for size in sizes], axis=-1)
     return [_lower_triangle(p, size) for p, size in zip(packed, sizes, strict=True)], log_det
