@@ -81,23 +81,34 @@ def _log_mixture(weights, precision, mix, ratio):
 def _scale_factors(posterior, spread):
     """Scale matrix of each layer, (M, n, n), as `Posterior.scale_factors`; and the log determinant of them all."""
     sizes = [stop - start for start, stop in posterior.blocks]
-    diagonal = np.concatenate([np.equal(*np.tril_indices(size)) for size in sizes])
-    entries = tf.where(diagonal, tf.math.softplus(spread), spread)
-    log_det = tf.reduce_sum(tf.math.log(tf.where(diagonal, entries + TINY, 1.0)), axis=-1)
-    packed = tf.split(entries, [size * (size + 1) // 2 for size in sizes], axis=-1)
-    return [_lower_triangle(p, size) for p, size in zip(packed, sizes, strict=True)], log_det
+    packed = tf.split(spread, [size * (size + 1) // 2 for size in sizes], axis=-1)
+    factors, log_dets = zip(*(_scale_factor(p, size) for p, size in zip(packed, sizes, strict=True)), strict=True)
+    return factors, sum(log_dets)
 
 
-def _lower_triangle(packed, size):
-    """(…, n, n) from the lower triangle row by row, by gathers both ways: XLA runs a scatter entry by entry."""
+def _scale_factor(packed, size):
+    """Scale matrix (…, n, n) from the lower triangle row by row, and its log determinant, (…,).
+
+    By gathers both ways: XLA runs a scatter entry by entry. Only the diagonal passes through softplus.
+    """
     rows, columns = np.tril_indices(size)
     where = np.full((size, size), len(rows))
     where[rows, columns] = np.arange(len(rows))
+    diagonal = np.eye(size, dtype=bool)
 
     @tf.custom_gradient
-    def unpack(packed):
+    def scale_factor(packed):
+        value, slope = softplus(tf.gather(packed, np.diagonal(where), axis=1))
+        log_scale = tf.math.log(value + TINY)
+        scale = tf.exp(log_scale)
         padded = tf.pad(packed, [[0, 0], [0, 1]])
-        matrix = tf.reshape(tf.gather(padded, where.ravel(), axis=1), (-1, size, size))
-        return matrix, lambda g: tf.gather(tf.reshape(g, (-1, size * size)), rows * size + columns, axis=1)
+        raw = tf.reshape(tf.gather(padded, where.ravel(), axis=1), (-1, size, size))
 
-    return unpack(packed)
+        def gradient(g, g_log_det):
+            on_diagonal = slope[:, None] * (g + (g_log_det[:, None] / scale)[:, None])
+            g = tf.where(diagonal, on_diagonal, g)
+            return tf.gather(tf.reshape(g, (-1, size * size)), rows * size + columns, axis=1)
+
+        return (tf.where(diagonal, scale[:, None], raw), tf.reduce_sum(log_scale, axis=-1)), gradient
+
+    return scale_factor(packed)
