@@ -228,7 +228,6 @@ def train(
     per_epoch = batches.n_steps
     total = schedule.n_epochs * per_epoch
     # The rule looks at whole epochs, whatever the stretches, whose length is a matter of the machine's speed.
-    checked = held_out_score is not None or schedule.learning_rate == "constant"
     coarse = per_epoch * max(1, schedule.n_epochs // N_EVALUATIONS)
     longest = max(1, min(STRETCH_BYTES // batches.bytes_per_step, 4096))
     n_epochs_scored = schedule.n_epochs * (schedule.watched + (1 - schedule.watched) * per_epoch / coarse)
@@ -239,8 +238,10 @@ def train(
     rule = _StoppingRule(schedule, held_out_score is not None)
     try:
         while done < total:
-            interval = per_epoch if done < total * schedule.watched else coarse
-            next_stop = min(total, (done // interval + 1) * interval) if checked else total
+            # Held-out rows are scored at each; the rule alone need not look before it may say stop.
+            after = done if held_out_score is not None else max(done, rule.earliest_epoch * per_epoch - 1)
+            interval = per_epoch if after < total * schedule.watched else coarse
+            next_stop = min(total, (after // interval + 1) * interval)
             count = min(length, next_stop - done)
             started = perf_counter()
             losses = trainer.run(*batches.take(count), schedule.rates(done, count, total))
@@ -335,6 +336,11 @@ class _StoppingRule:
         self.best = np.inf
         self.best_epoch = 0
         self.epochs_seen = 0
+
+    @property
+    def earliest_epoch(self) -> int:
+        """First epoch after which it may say stop, by what it has seen so far."""
+        return self.best_epoch + self.schedule.patience if self.active else self.schedule.n_epochs
 
     def stop(self, epoch, step_losses, per_epoch, held_out_losses) -> bool:
         """Whether to stop after `epoch` epochs."""
