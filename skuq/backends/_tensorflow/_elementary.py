@@ -1,7 +1,13 @@
-"""Sine, logarithm, softplus and normal numbers by plain arithmetic, which XLA turns into vector code.
+"""Elementary functions and normal numbers by plain arithmetic, which XLA turns into vector code.
 
-On a processor XLA calls libm element by element for sine and cosine, and its log1p, softplus and stateless normals are loops
-that do not vectorise: they take five to twenty times as long as these.
+On a processor XLA calls libm element by element for sine and cosine, and its log1p, softplus and normal numbers come out as
+loops that do not vectorise either: they take 4 to 20 times as long as these. What else decides the speed of a step of a few
+thousand weights:
+
+* XLA computes cheap operations anew in each loop that uses their result. What it counts as dear (exp, log, √ and quotients, not
+  products, however long) it computes once and keeps, if several loops use it.
+* A loop that writes over one of its own inputs is scalar code: the compiler tests whether the two overlap. XLA does so where
+  the last loop to use an array gives one of the same shape, and not where it sums, slices or gathers.
 """
 
 from math import log, prod
@@ -21,12 +27,16 @@ def _coefficients(function, low, high, degree):
     return [float(c) for c in Polynomial.fit(x, function(x), degree).convert().coef]
 
 
-# sin(2πt) = t · polynomial(t²) for |t| ≤ ½; log(1 + x) = x · polynomial(x) from √½ − 1 to √2 − 1,
-# and for 0 ≤ x ≤ 1. Errors of each are below those of float32.
-_SINE = _coefficients(lambda square: np.sin(2 * np.pi * np.sqrt(square)) / np.sqrt(square), 0.0, 0.25, 6)
-_SINE_TIMES = _coefficients(lambda square: (1 + square) * np.sin(2 * np.pi * np.sqrt(square)) / np.sqrt(square), 0.0, 0.25, 6)
+def _sine_share(square):
+    return np.sin(2 * np.pi * np.sqrt(square)) / np.sqrt(square)
+
+
+# sin(2πt) = t · polynomial(t²) for |t| ≤ ½, or t · another (t²) / (1 + t²); eˣ for |x| ≤ log(2) / 2;
+# log(1 + x) = x · polynomial(x) from √½ − 1 to √2 − 1, and another one for 0 ≤ x ≤ 1. All are as exact as float32.
+_SINE = _coefficients(_sine_share, 0.0, 0.25, 6)
+_SINE_OVER = _coefficients(lambda square: (1 + square) * _sine_share(square), 0.0, 0.25, 6)
 _LOG = _coefficients(lambda x: np.log1p(x) / x, 0.5**0.5 - 1, 2**0.5 - 1, 9)
-_EXP2 = _coefficients(np.exp2, -0.5, 0.5, 6)
+_EXP, _LOG2_FIRST = _coefficients(np.exp, -0.5 * log(2), 0.5 * log(2), 6), 0.693359375
 _LOG1P = _coefficients(lambda x: np.log1p(x) / x, 0.0, 1.0, 9)
 
 
@@ -53,11 +63,13 @@ def logarithm(x):
 
 
 def exponential(x):
-    """eˣ for x ≤ 0; 0 below −87. Not tf.exp: XLA keeps what that gives rather than compute it anew for each use."""
-    t = tf.maximum(x * (1 / log(2)), -127.0)
-    whole = tf.floor(t + 0.5)
+    """eˣ for x ≤ 0, and 0 below −87. Not tf.exp where XLA should rather compute it anew for each use than keep it."""
+    x = tf.maximum(x, -88.0)
+    whole = tf.floor(x * (1 / log(2)) + 0.5)
+    # log 2 in two parts, of which the first has few bits, so that nothing of x is rounded off.
+    rest = x - whole * _LOG2_FIRST - whole * (log(2) - _LOG2_FIRST)
     power = tf.bitcast(tf.bitwise.left_shift(tf.cast(whole, tf.int32) + 127, 23), tf.float32)
-    return power * _polynomial(_EXP2, t - whole)
+    return power * _polynomial(_EXP, rest)
 
 
 def softplus(x):
@@ -72,15 +84,14 @@ def standard_normals(shape, stream):
     Each comes from a block of Threefry of its own, by the cosine of Box & Muller (1958). Their sine would be another one,
     but two outputs of one computation are two computations to XLA, or one that does not vectorise.
     """
-    n = prod(shape)
-    counter = tf.constant(np.arange(n, dtype=np.uint32).reshape(shape))
+    counter = tf.cast(tf.reshape(tf.range(prod(shape)), shape), tf.uint32)
     key = tf.unstack(tf.bitcast(stream, tf.uint32))
-    first, second = (_uniform(word) for word in _threefry(key, counter))
+    first, second = (_uniform(word) for word in threefry(key, (counter, tf.zeros_like(counter))))
     radius = tf.sqrt(-2.0 * logarithm(first))
     t = second - 0.5
     square = t * t
     # A quotient, because XLA keeps what was divided: a product it would compute anew, the words too, for each use.
-    return radius * t * _polynomial(_SINE_TIMES, square) / (1.0 + square)
+    return radius * t * _polynomial(_SINE_OVER, square) / (1.0 + square)
 
 
 def _uniform(word):
@@ -89,16 +100,16 @@ def _uniform(word):
     return upper * 2**-23 + 2**-24
 
 
-def _threefry(key, counter):
-    """Two words for each counter: Threefry-2x32 of 20 rounds."""
+def threefry(key, counter):
+    """Threefry-2x32 of 20 rounds: the two words of each counter, a pair of uint32 tensors, under a pair of numbers."""
     keys = [*key, tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(*key), tf.constant(_PARITY, tf.uint32))]
-    x, y = counter + keys[0], tf.broadcast_to(keys[1], counter.shape)
+    x, y = counter[0] + keys[0], counter[1] + keys[1]
     for i in range(5):
         for by in _ROTATIONS[i % 2]:
             x += y
-            rotated = tf.bitwise.left_shift(y, tf.constant(by, tf.uint32))
-            rotated = tf.bitwise.bitwise_or(rotated, tf.bitwise.right_shift(y, tf.constant(32 - by, tf.uint32)))
-            y = tf.bitwise.bitwise_xor(rotated, x)
+            left, right = tf.constant(by, tf.uint32), tf.constant(32 - by, tf.uint32)
+            y = tf.bitwise.bitwise_or(tf.bitwise.left_shift(y, left), tf.bitwise.right_shift(y, right))
+            y = tf.bitwise.bitwise_xor(x, y)
         x += keys[(i + 1) % 3]
         y += keys[(i + 2) % 3] + tf.constant(i + 1, tf.uint32)
     return x, y

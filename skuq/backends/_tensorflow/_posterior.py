@@ -20,6 +20,7 @@ def sampled_weights(program, theta, knobs, stream):
     precision = counted / tf.square(tf.where(s > 0, s, 1.0))
     log_s = tf.reduce_sum(tf.math.log(tf.where(s > 0, s, 1.0)))
     if posterior.kind == "mean_field":
+        # Repeated first: the gradient is then a sum over samples, which XLA does not write over the scales.
         log_scale = _log_softplus(tf.repeat(spread[:, None], n_samples, axis=1))
         scale = tf.exp(log_scale)
         deviation = scale * noise
