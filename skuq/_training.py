@@ -243,7 +243,7 @@ def train(
                 interval = per_epoch if done < total * schedule.watched else coarse
                 next_stop = min(total, (done // interval + 1) * interval)
             else:
-                next_stop = min(total, rule.earliest * per_epoch)
+                next_stop = min(total, rule.earliest_epoch * per_epoch)
             count = min(length, next_stop - done)
             started = perf_counter()
             losses = trainer.run(*batches.take(count), schedule.rates(done, count, total))
@@ -340,7 +340,7 @@ class _StoppingRule:
         self.epochs_seen = 0
 
     @property
-    def earliest(self) -> int:
+    def earliest_epoch(self) -> int:
         """Epoch before which the rule cannot stop training."""
         return self.best_epoch + self.schedule.patience if self.active else self.schedule.n_epochs
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 from sklearn.linear_model import Lasso, Ridge
 
 from skuq import likelihoods as lk
@@ -23,7 +23,7 @@ tfp = pytest.importorskip("tensorflow_probability")
 tfd = tfp.distributions
 
 from skuq.backends import _tensorflow as backend  # noqa: E402
-from skuq.backends._tensorflow import _losses, _padding, _posterior, _trainer, _trunk  # noqa: E402
+from skuq.backends._tensorflow import _elementary, _losses, _padding, _posterior, _trainer  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
@@ -264,22 +264,121 @@ def test_expected_loss_of_a_linear_posterior(kind):
         np.testing.assert_allclose(found[i], np.mean(square / 2 + np.log(2 * np.pi) / 2), rtol=0.02)
 
 
-def test_lower_triangle_and_its_gradient():
-    packed = tf.random.stateless_normal((2, 10), (0, 1))
-    upstream = tf.random.stateless_normal((2, 4, 4), (0, 2))
-    with tf.GradientTape() as tape:
-        tape.watch(packed)
-        matrix = _posterior._lower_triangle(packed, 4)
-        loss = tf.reduce_sum(matrix * upstream)
-    rows = np.tril_indices(4)
-    np.testing.assert_array_equal(matrix.numpy()[:, *rows], packed)
-    np.testing.assert_array_equal(tape.gradient(loss, packed), upstream.numpy()[:, *rows])
-    assert not np.triu(matrix, 1).any()
+@pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
+@pytest.mark.parametrize("prior", ["normal", "scale_mixture"])
+def test_gradient_of_drawn_weights_and_divergence_equals_tfp(kind, prior):
+    net = network(2, (3,), lk.Normal(scale="constant").head(1))
+    posterior, rng, n_samples = Posterior(net, kind), np.random.default_rng(0), 3
+    n, stream = net.n_layer_weights, tf.constant([5, -7])
+    theta = tf.constant(rng.normal(scale=2.0, size=(2, posterior.n_parameters)), tf.float32)
+    scale = rng.uniform(0.5, 1.5, n).astype(np.float32)
+    upstream = tf.constant(rng.normal(size=(2, n_samples, net.n_weights)), tf.float32)
+    knobs = {"prior_scale": tf.constant(scale), "prior_ratio": tf.constant(0.2), "prior_mix": tf.constant(0.3)}
+    program = Program(net, posterior, prior, n_samples)
+    noise = _elementary.standard_normals((2, n_samples, n), stream)
+
+    def ours(theta):
+        weights, divergence = _posterior.sampled_weights(program, theta, knobs, stream)
+        return tf.reshape(weights, upstream.shape), divergence
+
+    def reference(theta):
+        mean, spread, constants = posterior.split(theta)
+        if kind == "mean_field":
+            factor = tf.linalg.diag(tf.math.softplus(spread))
+        else:
+            blocks, used = [], 0
+            for start, stop in posterior.blocks:
+                rows, columns = np.tril_indices(stop - start)
+                own = spread[:, used : used + len(rows)]
+                own = tf.where(rows == columns, tf.math.softplus(own), own)
+                where = tf.constant(np.stack([rows, columns], axis=1))
+                blocks.append(tf.stack([tf.scatter_nd(where, e, (stop - start,) * 2) for e in tf.unstack(own)]))
+                used += len(rows)
+            factor = tf.linalg.LinearOperatorBlockDiag(
+                [tf.linalg.LinearOperatorFullMatrix(b) for b in blocks]
+            ).to_dense()
+        drawn = mean[:, None] + tf.einsum("mij,msj->msi", factor, noise)
+        q = tfd.MultivariateNormalTriL(mean, factor)
+        if prior == "normal":
+            divergence = tfd.kl_divergence(q, tfd.MultivariateNormalDiag(tf.zeros(n), scale))
+        else:
+            mix = tfd.Categorical(probs=[[0.3, 0.7]] * n)
+            p = tfd.MixtureSameFamily(mix, tfd.Normal(0.0, np.stack([scale, 0.2 * scale], axis=-1)))
+            # Of log q only the determinant moves with θ where the noise stays.
+            log_q = tfd.MultivariateNormalDiag(tf.zeros(n)).log_prob(noise) - tf.linalg.slogdet(factor)[1][:, None]
+            divergence = tf.reduce_mean(log_q - tf.reduce_sum(p.log_prob(drawn), axis=-1), axis=1)
+        return tf.concat([drawn, tf.repeat(constants[:, None], n_samples, axis=1)], axis=-1), divergence
+
+    found, expected = [], []
+    for function, results in ((ours, found), (reference, expected)):
+        with tf.GradientTape() as tape:
+            tape.watch(theta)
+            weights, divergence = function(theta)
+            loss = tf.reduce_sum(weights * upstream) + tf.reduce_sum(divergence * [0.7, 2.0])
+        results += [weights, divergence, tape.gradient(loss, theta)]
+    for ours_, reference_ in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours_, reference_, rtol=2e-5, atol=2e-5)
 
 
-def test_sine_polynomial():
+def test_scale_factors_equal_those_of_the_spec():
+    net = network(2, (3,))
+    posterior = Posterior(net, "full_covariance")
+    spread = np.random.default_rng(0).normal(scale=3.0, size=(2, posterior.n_spreads)).astype(np.float32)
+    factors, log_det = _posterior._scale_factors(posterior, tf.constant(spread))
+    for i in range(2):
+        expected = posterior.scale_factors(spread[i].astype(float))
+        for found, factor in zip(factors, expected, strict=True):
+            np.testing.assert_allclose(found[i], factor, rtol=1e-5, atol=1e-30)
+        np.testing.assert_allclose(log_det[i], sum(np.log(np.diagonal(f)).sum() for f in expected), rtol=1e-5)
+
+
+def test_elementary_functions_equal_numpy():
     turns = np.linspace(-8, 8, 10_001)
-    np.testing.assert_allclose(_trunk._sine(tf.constant(turns, tf.float32)), np.sin(2 * np.pi * turns), atol=2e-6)
+    np.testing.assert_allclose(_elementary.sine(tf.constant(turns, tf.float32)), np.sin(2 * np.pi * turns), atol=2e-6)
+    x = np.linspace(-86, 0, 100_001, dtype=np.float32)
+    np.testing.assert_allclose(_elementary.exponential(tf.constant(x)), np.exp(x.astype(float)), rtol=3e-7)
+    assert not np.any(_elementary.exponential(tf.constant([-89.0, -1e30, -np.inf])))
+    y = np.concatenate([np.geomspace(1e-37, 1e37, 100_001), 1 + np.linspace(-1e-3, 1e-3, 2001)]).astype(np.float32)
+    np.testing.assert_allclose(_elementary.logarithm(tf.constant(y)), np.log(y.astype(float)), rtol=3e-7, atol=1e-10)
+    x = np.linspace(-80, 80, 100_001, dtype=np.float32)
+    value, slope = _elementary.softplus(tf.constant(x))
+    np.testing.assert_allclose(value, np.logaddexp(0, x.astype(float)), rtol=6e-7)
+    np.testing.assert_allclose(slope, special.expit(x.astype(float)), rtol=6e-7)
+
+
+@pytest.mark.parametrize(
+    ("key", "counter", "words"),
+    [
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+def test_threefry_gives_the_words_of_random123(key, counter, words):
+    key, counter = ([tf.constant(word, tf.uint32) for word in pair] for pair in (key, counter))
+    assert tuple(int(word) for word in _elementary.threefry(key, counter)) == words
+
+
+def test_normals_are_normal_and_independent():
+    n = 2**20
+    draw = tf.function(lambda stream: _elementary.standard_normals((n,), stream), jit_compile=True)
+    drawn = np.stack([draw(tf.constant(stream)).numpy() for stream in ([0, 0], [1, 0], [0, 1], [-5, 2**31 - 1])])
+    assert drawn.dtype == np.float32
+    for z in drawn.astype(float):
+        assert stats.kstest(z, "norm").pvalue > 1e-3
+        for power, moment in ((1, 0), (2, 1), (3, 0), (4, 3), (6, 15)):
+            spread = np.sqrt((special.factorial2(2 * power - 1) - moment**2) / n)
+            assert abs(np.mean(z**power) - moment) < 4.5 * spread
+        for limit in (3.0, 4.0, 4.5):
+            expected = n * stats.norm.sf(limit)
+            assert max(abs(np.sum(tail > limit) - expected) for tail in (z, -z)) < 4.5 * np.sqrt(expected) + 1
+        # Neighbours, in place and in size, know nothing of each other.
+        for lag in (1, 2, 3, 1024):
+            for f in (lambda v: v, np.square, np.sign, lambda v: np.abs(v) > 2):
+                assert abs(np.corrcoef(f(z[:-lag]), f(z[lag:]))[0, 1]) < 4.5 / np.sqrt(n)
+    # Nor do streams that differ in one number.
+    for f in (lambda v: v, np.square):
+        assert np.all(np.abs(np.corrcoef(f(drawn.astype(float))) - np.eye(len(drawn))) < 4.5 / np.sqrt(n))
 
 
 def test_expected_loss_under_dropout():

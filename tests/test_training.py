@@ -148,6 +148,24 @@ def test_held_out_rows_judge_the_mean_of_the_weights():
     assert np.all(outcome.parameters[:, 2] == 0)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_rule_may_be_asked_when_it_may_stop_and_not_before(seed):
+    rng, n_epochs, per_epoch = np.random.default_rng(seed), 400, 2
+    losses = (
+        np.exp(-np.arange(n_epochs * per_epoch) / 100) + 0.05 * rng.standard_normal(n_epochs * per_epoch)
+    ).tolist()
+    schedule = Schedule(n_epochs, 10, 0.01, "constant", True, 1e-3, 30)
+    each, some = (_training._StoppingRule(schedule, held_out=False) for _ in range(2))
+    epochs = range(1, n_epochs + 1)
+    stop = next(e for e in epochs if each.stop(e, losses[: e * per_epoch], per_epoch, []))
+    asked = [some.earliest_epoch]
+    while not some.stop(asked[-1], losses[: asked[-1] * per_epoch], per_epoch, []):
+        asked.append(some.earliest_epoch)
+    assert asked[-1] == stop
+    assert asked == sorted(set(asked))
+    assert len(asked) < stop / 5
+
+
 @each_backend
 def test_patience_ends_training(backend):
     X, y = regression()

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from ._elementary import exponential, logarithm, softplus, standard_normals
+
 # Far below any scale that training meets; keeps logarithms finite.
 TINY = 1e-30
 
@@ -12,60 +14,102 @@ def sampled_weights(program, theta, knobs, stream):
     network, posterior, n_samples = program.network, program.posterior, program.n_train_samples
     n_members, n, s = theta.shape[0], network.n_layer_weights, knobs["prior_scale"]
     mean, spread, constants = tf.split(theta, [n, posterior.n_spreads, network.head.n_constants], axis=-1)
-    noise = tf.random.stateless_normal((n_members, n_samples, n), stream, alg="threefry")
+    noise = standard_normals((n_members, n_samples, n), stream)
     # Weights on padded features have no prior, and count for nothing.
     counted = tf.cast(s > 0, tf.float32)
-    s = tf.where(s > 0, s, 1.0)
+    precision = counted / tf.square(tf.where(s > 0, s, 1.0))
+    log_s = tf.reduce_sum(tf.math.log(tf.where(s > 0, s, 1.0)))
     if posterior.kind == "mean_field":
-        scale = tf.math.softplus(spread)
-        log_det = tf.reduce_sum(counted * tf.math.log(scale + TINY), axis=-1)
-        deviation = scale[:, None] * noise
-        trace = tf.reduce_sum(counted * tf.square(scale / s), axis=-1)
+        # Repeated first: the gradient is then a sum over samples, which XLA does not write over the scales.
+        log_scale = _log_softplus(tf.repeat(spread[:, None], n_samples, axis=1))
+        scale = tf.exp(log_scale)
+        deviation = scale * noise
+        log_det = tf.reduce_sum(counted * tf.reduce_mean(log_scale, axis=1), axis=-1)
+        trace = tf.reduce_sum(precision * tf.reduce_mean(tf.square(scale), axis=1), axis=-1)
     else:
         factors, log_det = _scale_factors(posterior, spread)
         sizes = [stop - start for start, stop in posterior.blocks]
-        noises, scales = tf.split(noise, sizes, axis=-1), tf.split(s, sizes)
+        noises, precisions = tf.split(noise, sizes, axis=-1), tf.split(precision, sizes)
         deviations, traces = [], []
-        for factor, e, s_block in zip(factors, noises, scales, strict=True):
+        for factor, e, weight in zip(factors, noises, precisions, strict=True):
             deviations.append(tf.matmul(e, factor, transpose_b=True))
-            traces.append(tf.reduce_sum(tf.square(factor / s_block[:, None]), axis=(1, 2)))
+            traces.append(tf.reduce_sum(weight[:, None] * tf.square(factor), axis=(1, 2)))
         deviation, trace = tf.concat(deviations, axis=-1), sum(traces)
     drawn = mean[:, None] + deviation
     if program.prior == "normal":
-        log_s = tf.reduce_sum(tf.math.log(s))
-        square = tf.reduce_sum(tf.square(mean / s), axis=-1)
+        square = tf.reduce_sum(precision * tf.square(mean), axis=-1)
         divergence = 0.5 * (trace + square - tf.reduce_sum(counted)) + log_s - log_det
     else:
         # log q − log p, sampled; the factors (2π)^(−1/2) of both cancel.
-        log_q = -0.5 * tf.reduce_sum(counted * tf.square(noise), axis=-1) - log_det[:, None]
-        components = [(knobs["prior_mix"], s), (1 - knobs["prior_mix"], s * knobs["prior_ratio"])]
-        log_p = [tf.math.log(p) - tf.math.log(s_i) - 0.5 * tf.square(drawn / s_i) for p, s_i in components]
-        log_p = tf.reduce_sum(counted * tf.reduce_logsumexp(tf.stack(log_p), axis=0), axis=-1)
-        divergence = tf.reduce_mean(log_q - log_p, axis=-1)
+        log_p = _log_mixture(drawn, precision, knobs["prior_mix"], knobs["prior_ratio"])
+        ratio = tf.reduce_mean(0.5 * tf.square(noise) + log_p, axis=1)
+        divergence = log_s - log_det - tf.reduce_sum(counted * ratio, axis=-1)
     weights = tf.concat([drawn, tf.repeat(constants[:, None], n_samples, axis=1)], axis=-1)
     return tf.reshape(weights, (n_members * n_samples, network.n_weights)), divergence
+
+
+@tf.custom_gradient
+def _log_softplus(spread):
+    """Logarithm of softplus(spread), the standard deviation."""
+    value, slope = softplus(spread)
+    return tf.math.log(value + TINY), lambda gradient: gradient * slope / (value + TINY)
+
+
+def _log_mixture(weights, precision, mix, ratio):
+    """Log density of Blundell's mixture at each weight, (…, n), less log((2π)^(−1/2) √precision) of its wide component.
+
+    The narrow component's share is found by one exponential, in the value and in the gradient.
+    """
+    wide, narrow = tf.math.log(mix), tf.math.log(1 - mix) - tf.math.log(ratio)
+    excess = 1 / tf.square(ratio) - 1
+
+    @tf.custom_gradient
+    def log_density(weights):
+        half = 0.5 * precision * tf.square(weights)
+        odds = narrow - wide - excess * half
+        e = exponential(-tf.abs(odds))
+        value = tf.maximum(wide - half, narrow - (1 + excess) * half) + logarithm(1 + e)
+
+        def gradient(g):
+            share = tf.where(odds > 0, 1.0, e) / (1 + e)
+            return -g * precision * weights * (1 + excess * share)
+
+        return value, gradient
+
+    return log_density(weights)
 
 
 def _scale_factors(posterior, spread):
     """Scale matrix of each layer, (M, n, n), as `Posterior.scale_factors`; and the log determinant of them all."""
     sizes = [stop - start for start, stop in posterior.blocks]
-    diagonal = np.concatenate([np.equal(*np.tril_indices(size)) for size in sizes])
-    entries = tf.where(diagonal, tf.math.softplus(spread), spread)
-    log_det = tf.reduce_sum(tf.math.log(tf.where(diagonal, entries + TINY, 1.0)), axis=-1)
-    packed = tf.split(entries, [size * (size + 1) // 2 for size in sizes], axis=-1)
-    return [_lower_triangle(p, size) for p, size in zip(packed, sizes, strict=True)], log_det
+    packed = tf.split(spread, [size * (size + 1) // 2 for size in sizes], axis=-1)
+    factors, log_dets = zip(*(_scale_factor(p, size) for p, size in zip(packed, sizes, strict=True)), strict=True)
+    return factors, sum(log_dets)
 
 
-def _lower_triangle(packed, size):
-    """(…, n, n) from the lower triangle row by row, by gathers both ways: XLA runs a scatter entry by entry."""
+def _scale_factor(packed, size):
+    """Scale matrix (…, n, n) from the lower triangle row by row, and its log determinant, (…,).
+
+    By gathers both ways: XLA runs a scatter entry by entry. Only the diagonal passes through softplus.
+    """
     rows, columns = np.tril_indices(size)
     where = np.full((size, size), len(rows))
     where[rows, columns] = np.arange(len(rows))
+    diagonal = np.eye(size, dtype=bool)
 
     @tf.custom_gradient
-    def unpack(packed):
+    def scale_factor(packed):
+        value, slope = softplus(tf.gather(packed, np.diagonal(where), axis=1))
+        log_scale = tf.math.log(value + TINY)
+        scale = tf.exp(log_scale)
         padded = tf.pad(packed, [[0, 0], [0, 1]])
-        matrix = tf.reshape(tf.gather(padded, where.ravel(), axis=1), (-1, size, size))
-        return matrix, lambda g: tf.gather(tf.reshape(g, (-1, size * size)), rows * size + columns, axis=1)
+        raw = tf.reshape(tf.gather(padded, where.ravel(), axis=1), (-1, size, size))
 
-    return unpack(packed)
+        def gradient(g, g_log_det):
+            on_diagonal = slope[:, None] * (g + (g_log_det[:, None] / scale)[:, None])
+            g = tf.where(diagonal, on_diagonal, g)
+            return tf.gather(tf.reshape(g, (-1, size * size)), rows * size + columns, axis=1)
+
+        return (tf.where(diagonal, scale[:, None], raw), tf.reduce_sum(log_scale, axis=-1)), gradient
+
+    return scale_factor(packed)

@@ -94,8 +94,10 @@ class Trainer:
         if self._compiled is None:
             n_features, n_targets = self._program.network.n_features, y.shape[-1]
             self._stretch = _stretch_length(*X.shape[1:3], n_features, n_targets)
+            n_compiled = _compile.cache_info().misses
             self._compiled = _compile(self._program, self._stretch, *X.shape[1:3], n_targets, self._device)
-            _warn_of_many_maps()
+            if _compile.cache_info().misses > n_compiled:
+                _warn_of_many_maps()
             shapes = ((*X.shape[1:3], n_features), y.shape[1:], weight.shape[1:], ())
             self._buffers = [np.zeros((self._stretch, *shape), np.float32) for shape in shapes]
         inputs, *rest = self._buffers

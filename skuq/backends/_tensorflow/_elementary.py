@@ -1,0 +1,115 @@
+"""Elementary functions and normal numbers by plain arithmetic, which XLA turns into vector code.
+
+On a processor XLA calls libm element by element for sine and cosine, and its log1p, softplus and normal numbers come out as
+loops that do not vectorise either: they take 4 to 20 times as long as these. What else decides the speed of a step of a few
+thousand weights:
+
+* XLA computes cheap operations anew in each loop that uses their result. What it counts as dear (exp, log, √ and quotients, not
+  products, however long) it computes once and keeps, if several loops use it.
+* A loop that writes over one of its own inputs is scalar code: the compiler tests whether the two overlap. XLA does so where
+  the last loop to use an array gives one of the same shape, and not where it sums, slices or gathers.
+"""
+
+from math import log, prod
+
+import numpy as np
+import tensorflow as tf
+from numpy.polynomial import Polynomial
+
+# Rotations and parity constant of Threefry-2x32 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+_ROTATIONS, _PARITY = ((13, 15, 26, 6), (17, 29, 16, 24)), 0x1BD11BDA
+
+
+def _coefficients(function, low, high, degree):
+    """Coefficients of the Chebyshev fit of `function` on [low, high], lowest power first."""
+    nodes = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
+    x = 0.5 * (low + high) + 0.5 * (high - low) * nodes
+    return [float(c) for c in Polynomial.fit(x, function(x), degree).convert().coef]
+
+
+def _sine_share(square):
+    return np.sin(2 * np.pi * np.sqrt(square)) / np.sqrt(square)
+
+
+# sin(2πt) = t · polynomial(t²) for |t| ≤ ½, or t · another (t²) / (1 + t²); eˣ for |x| ≤ log(2) / 2;
+# log(1 + x) = x · polynomial(x) from √½ − 1 to √2 − 1, and another one for 0 ≤ x ≤ 1. All are as exact as float32.
+_SINE = _coefficients(_sine_share, 0.0, 0.25, 6)
+_SINE_OVER = _coefficients(lambda square: (1 + square) * _sine_share(square), 0.0, 0.25, 6)
+_LOG = _coefficients(lambda x: np.log1p(x) / x, 0.5**0.5 - 1, 2**0.5 - 1, 9)
+_EXP, _LOG2_FIRST = _coefficients(np.exp, -0.5 * log(2), 0.5 * log(2), 6), 0.693359375
+_LOG1P = _coefficients(lambda x: np.log1p(x) / x, 0.0, 1.0, 9)
+
+
+def _polynomial(coefficients, x):
+    value = coefficients[-1]
+    for coefficient in coefficients[-2::-1]:
+        value = value * x + coefficient
+    return value
+
+
+def sine(turns):
+    """sin(2π · turns)."""
+    t = turns - tf.floor(turns + 0.5)
+    return t * _polynomial(_SINE, t * t)
+
+
+def logarithm(x):
+    """Natural logarithm of positive normal float32 numbers; no gradient."""
+    bits = tf.bitcast(x, tf.int32)
+    # x = 2^exponent · (1 + rest) with 1 + rest between √½ and √2, whose bits are 0x3F3504F3.
+    exponent = tf.bitwise.right_shift(bits - 0x3F3504F3, 23)
+    rest = tf.bitcast(bits - tf.bitwise.left_shift(exponent, 23), tf.float32) - 1.0
+    return tf.cast(exponent, tf.float32) * log(2) + rest * _polynomial(_LOG, rest)
+
+
+def exponential(x):
+    """eˣ for x ≤ 0, and 0 below −87. Not tf.exp where XLA should rather compute it anew for each use than keep it."""
+    x = tf.maximum(x, -88.0)
+    whole = tf.floor(x * (1 / log(2)) + 0.5)
+    # log 2 in two parts, of which the first has few bits, so that nothing of x is rounded off.
+    rest = x - whole * _LOG2_FIRST - whole * (log(2) - _LOG2_FIRST)
+    power = tf.bitcast(tf.bitwise.left_shift(tf.cast(whole, tf.int32) + 127, 23), tf.float32)
+    return power * _polynomial(_EXP, rest)
+
+
+def softplus(x):
+    """log(1 + eˣ) and its derivative, each to its own last bits; no gradient."""
+    e = exponential(-tf.abs(x))
+    return tf.maximum(x, 0.0) + e * _polynomial(_LOG1P, e), tf.where(x > 0, 1.0, e) / (1 + e)
+
+
+def standard_normals(shape, stream):
+    """Independent standard normal float32 numbers, the same for the same stream, two int32 numbers.
+
+    Each comes from a block of Threefry of its own, by the cosine of Box & Muller (1958). Their sine would be another one,
+    but two outputs of one computation are two computations to XLA, or one that does not vectorise.
+    """
+    counter = tf.cast(tf.reshape(tf.range(prod(shape)), shape), tf.uint32)
+    key = tf.unstack(tf.bitcast(stream, tf.uint32))
+    first, second = (_uniform(word) for word in threefry(key, (counter, tf.zeros_like(counter))))
+    radius = tf.sqrt(-2.0 * logarithm(first))
+    t = second - 0.5
+    square = t * t
+    # A quotient, because XLA keeps what was divided: a product it would compute anew, the words too, for each use.
+    return radius * t * _polynomial(_SINE_OVER, square) / (1.0 + square)
+
+
+def _uniform(word):
+    """Middles of 2^23 equal parts of (0, 1), from a word's upper bits."""
+    upper = tf.cast(tf.bitcast(tf.bitwise.right_shift(word, tf.constant(9, tf.uint32)), tf.int32), tf.float32)
+    return upper * 2**-23 + 2**-24
+
+
+def threefry(key, counter):
+    """Threefry-2x32 of 20 rounds: the two words of each counter, a pair of uint32 tensors, under a pair of numbers."""
+    keys = [*key, tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(*key), tf.constant(_PARITY, tf.uint32))]
+    x, y = counter[0] + keys[0], counter[1] + keys[1]
+    for i in range(5):
+        for by in _ROTATIONS[i % 2]:
+            x += y
+            left, right = tf.constant(by, tf.uint32), tf.constant(32 - by, tf.uint32)
+            y = tf.bitwise.bitwise_or(tf.bitwise.left_shift(y, left), tf.bitwise.right_shift(y, right))
+            y = tf.bitwise.bitwise_xor(x, y)
+        x += keys[(i + 1) % 3]
+        y += keys[(i + 2) % 3] + tf.constant(i + 1, tf.uint32)
+    return x, y
