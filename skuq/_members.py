@@ -2,7 +2,7 @@
 
 A network that sees all rows cannot tell when it starts to fit their noise. So either each network holds rows out, or
 siblings do in its place: they train beside it, each without another fold, and the network itself, trained on all rows,
-keeps the weights of the moment at which the siblings predict their held-out rows best.
+keeps the weights of the moment at which the siblings predict their held-out rows best, unless it has itself gone astray.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,9 @@ from .likelihoods import link_parameters
 
 # More held-out rows than this do not make a score noticeably sharper.
 MAX_HELD_OUT = 4000
+# A network that siblings speak for has gone astray where it fits training rows this much worse than the worst of them, in nats
+# a target; so many rows tell.
+ASTRAY, N_COMPARED = 1.0, 32
 
 
 @dataclass
@@ -60,15 +63,25 @@ class Members:
 
         A learned noise is rescaled to the held-out rows before it is scored: early in training the mean is worth
         keeping long before the noise is right. Where siblings hold rows out for another network, the mean of their scores
-        is everyone's: all keep their weights of the same moment.
+        is everyone's: all keep their weights of the same moment, which is never one at which that network has gone
+        astray by itself. Siblings cannot tell, but how all of them fit the same training rows does.
         """
-        scoring = HeldOut(self, rows, network, target, features)
-        for_another = len(self.scored) < self.count
+        held_out = [self.held_out_rows[m] for m in self.scored]
+        scoring = HeldOut(self.scored, held_out, rows, network, target, features)
+        if len(self.scored) == self.count:
+            return lambda parameters: scoring(weights_of(parameters))
+        spoken_for = np.setdiff1d(np.arange(self.count), self.scored)
+        n_rows = len(rows.weight)
+        compared = np.arange(0, n_rows, -(-n_rows // N_COMPARED))
+        fitting = HeldOut(np.arange(self.count), [compared] * self.count, rows, network, target, features)
+        leeway = ASTRAY * network.head.n_outputs
 
         def score(parameters):
-            own = scoring(weights_of(parameters))
-            if not for_another:
-                return own
+            weights = weights_of(parameters)
+            fit = fitting(weights)
+            if np.any(fit[spoken_for] > fit[self.scored].max() + leeway):
+                return np.full(self.count, np.inf)
+            own = scoring(weights)
             # A sibling that diverged must not keep the others from being heard.
             finite = own[np.isfinite(own)]
             return np.full(self.count, finite.mean() if len(finite) else np.inf)
@@ -114,23 +127,32 @@ def plan_members(
 
 
 class HeldOut:
-    """Held-out rows of every member side by side, padded with rows of weight 0."""
+    """Rows that some networks are scored on, side by side, padded with rows of weight 0.
 
-    def __init__(self, members: Members, rows: Rows, network: Network, target, features):
+    Parameters
+    ----------
+    scored : ndarray of int
+        Networks.
+    scored_rows : list of ndarray
+        Indices of each one's rows.
+    rows, network, target, features
+        As :meth:`Members.scorer` has them.
+    """
+
+    def __init__(self, scored, scored_rows: list, rows: Rows, network: Network, target, features):
         self.network, self.target, self.features = network, target, features
-        self.scored = members.scored
-        size = max(len(members.held_out_rows[m]) for m in self.scored)
-        index = np.zeros((len(self.scored), size), int)
-        self.weight = np.zeros((len(self.scored), size))
-        for k, m in enumerate(self.scored):
-            own = members.held_out_rows[m]
+        self.scored = scored
+        size = max(len(own) for own in scored_rows)
+        index = np.zeros((len(scored), size), int)
+        self.weight = np.zeros((len(scored), size))
+        for k, own in enumerate(scored_rows):
             index[k, : len(own)] = own
             self.weight[k, : len(own)] = rows.weight[own]
         self.X = rows.dense(index.ravel()).reshape(*index.shape, -1)
         self.y = rows.y[index].astype(float)
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """Scores of the networks that hold rows out, in their order, from the weights of all, (n_members, n_weights)."""
+        """Scores of these networks, in their order, from the weights of all, (n_members, n_weights)."""
         views = self.network.views(weights[self.scored])
         # A network on the verge of diverging may overflow here; its score is then not finite and loses.
         with np.errstate(over="ignore", invalid="ignore"), single_blas_thread():

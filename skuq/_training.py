@@ -287,7 +287,7 @@ class _Keeper:
     """Last good parameters, and each member's best running mean of them by the held-out score."""
 
     def __init__(self, parameters, score, n_averaged):
-        self.current = parameters
+        self.current = self.start = parameters
         self.n_averaged = min(n_averaged, MOST_AVERAGED)
         self.mean = np.zeros_like(parameters)
         self.n_evaluated = 0
@@ -309,8 +309,11 @@ class _Keeper:
         return True
 
     def result(self) -> np.ndarray:
-        """Each member's best parameters; its last ones if it was never scored."""
-        return np.where(np.isfinite(self.best_score)[:, None], self.best, self.current)
+        """Each member's best parameters; where none has a score those it started from, or else its last ones."""
+        scored = np.isfinite(self.best_score)
+        if self.n_evaluated and not scored.all():
+            scored |= np.isfinite(self.score(self.start))
+        return np.where(scored[:, None], self.best, self.current)
 
     def evaluate(self) -> float:
         """Score the running mean of the parameters, keep it where it is a member's best; mean score."""

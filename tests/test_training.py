@@ -21,8 +21,10 @@ from sklearn.metrics import log_loss
 
 import skuq
 from skuq import _training, backends
+from skuq._base import Target
 from skuq._members import plan_members
 from skuq._network import Network
+from skuq._rows import Standardizer
 from skuq._training import Batches, Rows, Schedule, bucket, train
 from skuq.backends import Knobs, Program
 from skuq.likelihoods import SCALE_FLOOR, Normal
@@ -319,3 +321,99 @@ def test_noise_comes_back_from_far_below_its_floor(backend):
     batch = (np.broadcast_to(a, (n_steps, *a.shape[1:])) for a in (X, y, np.full((1, 1, 256), 1 / 256, np.float32)))
     trainer.run(*batch, np.full(n_steps, 0.1, np.float32))
     assert np.logaddexp(0, trainer.parameters()[0, -1]) > 10 * SCALE_FLOOR
+
+
+# Networks that go astray
+
+
+def limited_adam(parameters, gradients, rates):
+    """Adam (Kingma & Ba 2015, algorithm 1) of gradients at most five times as long as their root mean square so far."""
+    theta, first, second = parameters.astype(float), 0.0, 0.0
+    for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        gradient = gradient(theta)
+        if t > 1:
+            usual = np.sqrt((second / (1 - 0.999 ** (t - 1))).sum(axis=1, keepdims=True))
+            gradient = gradient * np.minimum(1, 5 * usual / np.linalg.norm(gradient, axis=1, keepdims=True))
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        theta = theta - rate * (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+    return theta
+
+
+@each_backend
+def test_one_long_gradient_moves_a_member_little(backend):
+    # A linear model of two members, the second of which meets one batch of targets of 1e4; then its next 40 steps.
+    rng = np.random.default_rng(0)
+    n_steps, spike = 300, 260
+    X = rng.normal(size=(n_steps, 2, 32, 3)).astype(np.float32)
+    y = (X[..., :1] - X[..., 1:2] + rng.normal(size=(n_steps, 2, 32, 1))).astype(np.float32)
+    y[spike, 1] = 1e4 * X[spike, 1, :, 2:]
+    network = Network(3, (), "tanh", "mlp", Normal(scale=1.0).head(1))
+    rates = np.full(n_steps, 0.01, np.float32)
+    weight = np.full(y.shape[:3], 1 / 32, np.float32)
+
+    def gradient(k):
+        ones = np.concatenate([X[k], np.ones((2, 32, 1))], axis=-1).astype(float)
+        return lambda theta: (ones.mT @ (ones @ theta[..., None] - y[k]) / 32)[..., 0]
+
+    start = np.zeros((2, 4), np.float32)
+    trainer = backends.load(backend).Trainer(Program(network), start, {}, Knobs(fixed=np.ones(1, np.float32)), 0)
+    parts = [(slice(a, b)) for a, b in [(0, 100), (100, spike), (spike, n_steps)]]
+    reached = []
+    for part in parts:
+        trainer.run(X[part], y[part], weight[part], rates[part])
+        reached.append(trainer.parameters())
+    expected = limited_adam(start, [gradient(k) for k in range(n_steps)], rates)
+    np.testing.assert_allclose(reached[-1], expected, atol=2e-4)
+    # Without the limit Adam goes on in that direction by about 30 rates.
+    assert np.abs(reached[-1] - reached[-2]).max() < 10 * 0.01
+
+
+class Runaway:
+    """A trainer of linear models that near the truth y = x, the last of which jumps away after so many calls."""
+
+    def __init__(self, n_members, leaves):
+        self.n_members, self.leaves, self.n_calls = n_members, leaves, 0
+
+    def parameters(self):
+        slope = np.full((self.n_members, 1), 1 - 1 / (1 + self.n_calls))
+        slope[-1] += 1e4 * (self.n_calls > self.leaves)
+        return np.hstack([slope, np.zeros_like(slope), np.full_like(slope, -1.0)]).astype(np.float32)
+
+    def load(self, parameters):
+        raise AssertionError("no loss was bad")
+
+    def run(self, X, y, weight, learning_rate):
+        self.n_calls += 1
+        return np.ones((len(X), self.n_members))
+
+
+@pytest.mark.parametrize("leaves", [0, 8])
+def test_siblings_cannot_vouch_for_a_network_that_left_them(leaves):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 1)).astype(np.float32)
+    rows = Rows(x, (x + 0.1 * rng.normal(size=x.shape)).astype(np.float32), np.ones(200))
+    likelihood = Normal(scale="constant")
+    network = Network(1, (), "tanh", "mlp", likelihood.head(1))
+    target = Target(network.head, rows.y, rows.weight, None, Standardizer.identity(1), likelihood)
+    members = plan_members(1, "cross_fit", 0.1, rows, None, rng, 5)
+    score = members.scorer(rows, network, target, lambda parameters: parameters, {})
+    schedule = Schedule(16, 200, 0.01, "one_cycle", True, 0.0, 16)
+    rngs = [np.random.default_rng(m) for m in range(6)]
+    outcome = train(Runaway(6, leaves), rows, members.training_rows, schedule, rngs, held_out_score=score)
+    # The weights kept are those before, or where it began, for all of them: noise is fitted to what siblings do then.
+    slopes = outcome.parameters[:, 0]
+    np.testing.assert_array_equal(slopes, slopes[0])
+    assert slopes[0] == 0 if leaves == 0 else 0.5 < slopes[0] < 1
+    assert outcome.held_out_losses[-1] == np.inf
+
+
+@each_backend
+def test_a_high_rate_with_dropout_ends_where_a_lower_one_does(backend):
+    # Nearly free of noise, so that the learned noise soon stands at its floor: without the limit to gradients all four end
+    # several standard deviations of y away, or far beyond.
+    rng = np.random.default_rng(0)
+    X, X_new = rng.uniform(-2, 2, size=(2, 200, 3))
+    y, y_new = (np.sin(2 * x[:, 0]) * x[:, 1] + x[:, 2] ** 2 for x in (X, X_new))
+    for seed in range(4):
+        model = skuq.MCDropoutRegressor(learning_rate_init=0.05, random_state=seed, backend=backend).fit(X, y)
+        assert model.score(X_new, y_new) > 0.8

@@ -199,6 +199,10 @@ class Fitted:
 
 # Adam (Kingma & Ba 2015), the same in every backend.
 ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
+# A member's gradient longer than this many times its root mean square so far, as Adam's second moment remembers it, is
+# shortened to that. Adam's first moment would carry it ten steps on and move each weight by 30 rates in one direction; where
+# the noise is at its floor, one such batch can leave a network that never comes back.
+LONGEST_GRADIENT = 5.0
 
 
 def available() -> list[str]:

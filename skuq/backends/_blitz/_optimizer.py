@@ -4,7 +4,7 @@ from itertools import groupby
 
 import torch
 
-from .. import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON
+from .. import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LONGEST_GRADIENT
 
 _TINY = 1e-12
 
@@ -30,16 +30,22 @@ class Adam:
         self._moments = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self._n_steps = torch.zeros((), device=parameters.device)
         self._scratch = torch.empty_like(parameters) if l1 else None
+        # Mean of the squared length of each member's gradients, with the memory of the second moment.
+        self._squares = [0.0] * len(parameters)
+        self._memory = 0.0  # sum of that mean's weights
 
     def reset(self):
         """Forget the moments and the step count."""
         for state in (*self._moments, self._n_steps):
             state.zero_()
+        self._squares = [0.0] * len(self._squares)
+        self._memory = 0.0
 
     def step(self, learning_rate):
-        """Move the parameters along the gradient, in the order penalty, Adam, decay, soft threshold."""
+        """Move the parameters along the gradient, in the order penalty, limit, Adam, decay, soft threshold."""
         if self._l2:
             self._gradient.addcmul_(self._parameters, self._mask, value=self._l2)
+        self._shorten()
         if self._decay:
             self._parameters.addcmul_(self._parameters, self._mask, value=-learning_rate * self._decay)
         first, second = self._moments
@@ -62,6 +68,20 @@ class Adam:
         )
         if self._proximal:
             self._soft_threshold(learning_rate)
+
+    def _shorten(self):
+        """Shorten gradients to at most `LONGEST_GRADIENT` times the length that is usual for a member."""
+        lengths = torch.linalg.vector_norm(self._gradient, dim=1).tolist()
+        factors = [1.0] * len(lengths)
+        for m, length in enumerate(lengths):
+            longest = LONGEST_GRADIENT * (self._squares[m] / self._memory) ** 0.5 if self._memory else 0.0
+            # Nothing is known before the first gradient that is not zero.
+            if length > longest > 0:
+                factors[m], length = longest / length, longest
+            self._squares[m] += (1 - ADAM_BETA2) * (length**2 - self._squares[m])
+        self._memory += (1 - ADAM_BETA2) * (1 - self._memory)
+        if min(factors) < 1:
+            self._gradient.mul_(self._gradient.new_tensor(factors)[:, None])
 
     def _soft_threshold(self, learning_rate):
         # The threshold carries Adam's own preconditioner, so that the fixed point is the Lasso's.

@@ -1,18 +1,28 @@
-"""What a step does to the parameters: Adam, decay, the proximal step, the bound on spectral norms."""
+"""What a step does to the parameters: Adam with a limit to the gradient, decay, the proximal step, bounded norms."""
 
 import numpy as np
 import tensorflow as tf
 
-from .. import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON
+from .. import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LONGEST_GRADIENT
 
 # Far below any norm that training meets; keeps quotients finite.
 TINY = 1e-30
 
 
-def adam(program, theta, gradient, first, second, t, learning_rate, knobs):
-    """One step of Adam (Kingma & Ba 2015, algorithm 1), decoupled decay, proximal step; new (θ, m, v)."""
+def adam(program, theta, gradient, first, second, square, t, learning_rate, knobs):
+    """One step of Adam (Kingma & Ba 2015, algorithm 1), decoupled decay, proximal step; new (θ, m, v, Σv).
+
+    `square` is the sum of `second` over each member, (M, 1), carried because adding it up anew would take a pass over memory.
+    """
     kernels = program.kernel_mask
     t = tf.cast(t, tf.float32)
+    # Squared, both.
+    length = tf.reduce_sum(tf.square(gradient), axis=-1, keepdims=True)
+    longest = square * (LONGEST_GRADIENT**2 / tf.maximum(-tf.math.expm1((t - 1) * np.log(ADAM_BETA2)), TINY))
+    # Nothing is known before the first gradient that is not zero.
+    too_long = (longest > 0) & (length > longest)
+    gradient *= tf.where(too_long, tf.sqrt(longest / length), 1.0)
+    square = ADAM_BETA2 * square + (1 - ADAM_BETA2) * tf.where(too_long, longest, length)
     first = ADAM_BETA1 * first + (1 - ADAM_BETA1) * gradient
     second = ADAM_BETA2 * second + (1 - ADAM_BETA2) * tf.square(gradient)
     corrected = second / -tf.math.expm1(t * np.log(ADAM_BETA2))
@@ -22,7 +32,7 @@ def adam(program, theta, gradient, first, second, t, learning_rate, knobs):
     if program.l1:
         # Soft threshold in Adam's own metric, so that the fixed point is the Lasso's.
         theta = tf.sign(theta) * tf.nn.relu(tf.abs(theta) - rate * knobs["l1"] * kernels)
-    return theta, first, second
+    return theta, first, second, square
 
 
 def bound_spectral_norms(network, theta, vectors, bound):

@@ -139,22 +139,23 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
         if network.n_inducing:
             features["transposed"] = tf.transpose(features["feature_kernel"])
 
-        def step(i, theta, first, second, vectors, losses):
+        def step(i, theta, first, second, square, vectors, losses):
             streams = [tf.stack([seed0 + n_steps + i, seed1 + tag]) for tag in (WEIGHTS, MASKS)]
             with tf.GradientTape() as tape:
                 tape.watch(theta)
                 loss = _batch_loss(program, theta, X[i], y[i], weight[i], knobs, features, streams)
             gradient = tape.gradient(loss, theta)
-            moments = first, second, n_updates + i + 1
-            theta, first, second = adam(program, theta, gradient, *moments, learning_rate[i], knobs)
+            moments = first, second, square, n_updates + i + 1
+            theta, first, second, square = adam(program, theta, gradient, *moments, learning_rate[i], knobs)
             if n_vectors:
                 theta, vectors = bound_spectral_norms(network, theta, vectors, knobs["spec_norm_bound"])
-            return i + 1, theta, first, second, vectors, losses.write(i, loss)
+            return i + 1, theta, first, second, square, vectors, losses.write(i, loss)
 
         losses = tf.TensorArray(tf.float32, stretch, element_shape=(n_members,))
-        start = (0, theta, first, second, vectors, losses)
-        _, *state, losses = tf.while_loop(lambda i, *_: i < n, step, start)
-        return (*state, losses.stack())
+        square = tf.reduce_sum(second, axis=-1, keepdims=True)
+        start = (0, theta, first, second, square, vectors, losses)
+        _, theta, first, second, _, vectors, losses = tf.while_loop(lambda i, *_: i < n, step, start)
+        return theta, first, second, vectors, losses.stack()
 
     with tf.device(device):
         compiled = tf.function(steps, input_signature=signature, jit_compile=True, autograph=False)
