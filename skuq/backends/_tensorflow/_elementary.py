@@ -62,20 +62,10 @@ def logarithm(x):
     return tf.cast(exponent, tf.float32) * log(2) + rest * _polynomial(_LOG, rest)
 
 
-def exponential(x):
-    """eˣ for x ≤ 0, and 0 below −87. Not tf.exp where XLA should rather compute it anew for each use than keep it."""
-    x = tf.maximum(x, -88.0)
-    whole = tf.floor(x * (1 / log(2)) + 0.5)
-    # log 2 in two parts, of which the first has few bits, so that nothing of x is rounded off.
-    rest = x - whole * _LOG2_FIRST - whole * (log(2) - _LOG2_FIRST)
-    power = tf.bitcast(tf.bitwise.left_shift(tf.cast(whole, tf.int32) + 127, 23), tf.float32)
-    return power * _polynomial(_EXP, rest)
-
-
 def softplus(x):
-    """log(1 + eˣ) and its derivative, each to its own last bits; no gradient."""
-    e = exponential(-tf.abs(x))
-    return tf.maximum(x, 0.0) + e * _polynomial(_LOG1P, e), tf.where(x > 0, 1.0, e) / (1 + e)
+    """log(1 + eˣ) to its own last bits; no gradient."""
+    e = tf.exp(-tf.abs(x))
+    return tf.maximum(x, 0.0) + e * _polynomial(_LOG1P, e)
 
 
 def standard_normals(shape, stream):
