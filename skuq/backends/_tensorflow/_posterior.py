@@ -58,7 +58,7 @@ def _log_softplus(spread):
 def _log_mixture(weights, precision, mix, ratio):
     """Log density of Blundell's mixture at each weight, (…, n), less log((2π)^(−1/2) √precision) of its wide component.
 
-    The narrow component's share is found by one exponential, in the value and in the gradient.
+    Value and gradient share no exponential: kept for both, it would be written over in scalar code.
     """
     wide, narrow = tf.math.log(mix), tf.math.log(1 - mix) - tf.math.log(ratio)
     excess = 1 / tf.square(ratio) - 1
