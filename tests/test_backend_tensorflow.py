@@ -335,15 +335,10 @@ def test_scale_factors_equal_those_of_the_spec():
 def test_elementary_functions_equal_numpy():
     turns = np.linspace(-8, 8, 10_001)
     np.testing.assert_allclose(_elementary.sine(tf.constant(turns, tf.float32)), np.sin(2 * np.pi * turns), atol=2e-6)
-    x = np.linspace(-86, 0, 100_001, dtype=np.float32)
-    np.testing.assert_allclose(_elementary.exponential(tf.constant(x)), np.exp(x.astype(float)), rtol=3e-7)
-    assert not np.any(_elementary.exponential(tf.constant([-89.0, -1e30, -np.inf])))
     y = np.concatenate([np.geomspace(1e-37, 1e37, 100_001), 1 + np.linspace(-1e-3, 1e-3, 2001)]).astype(np.float32)
     np.testing.assert_allclose(_elementary.logarithm(tf.constant(y)), np.log(y.astype(float)), rtol=3e-7, atol=1e-10)
     x = np.linspace(-80, 80, 100_001, dtype=np.float32)
-    value, slope = _elementary.softplus(tf.constant(x))
-    np.testing.assert_allclose(value, np.logaddexp(0, x.astype(float)), rtol=6e-7)
-    np.testing.assert_allclose(slope, special.expit(x.astype(float)), rtol=6e-7)
+    np.testing.assert_allclose(_elementary.softplus(tf.constant(x)), np.logaddexp(0, x.astype(float)), rtol=6e-7)
 
 
 @pytest.mark.parametrize(

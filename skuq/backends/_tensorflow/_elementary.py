@@ -1,13 +1,12 @@
 """Elementary functions and normal numbers by plain arithmetic, which XLA turns into vector code.
 
 On a processor XLA calls libm element by element for sine and cosine, and its log1p, softplus and normal numbers come out as
-loops that do not vectorise either: they take 4 to 20 times as long as these. What else decides the speed of a step of a few
-thousand weights:
+loops that do not vectorise either: they take 4 to 20 times as long as these.
 
-* XLA computes cheap operations anew in each loop that uses their result. What it counts as dear (exp, log, √ and quotients, not
-  products, however long) it computes once and keeps, if several loops use it.
-* A loop that writes over one of its own inputs is scalar code: the compiler tests whether the two overlap. XLA does so where
-  the last loop to use an array gives one of the same shape, and not where it sums, slices or gathers.
+Two more rules decide the speed of a step of some thousand weights. XLA computes cheap operations anew in each loop that uses
+their result; exponentials, logarithms, roots and quotients it computes once and keeps, if several loops use them. And where
+the last loop to use an array gives one of the same shape, it writes over that array, in scalar code, since the compiler cannot
+know that the two do not overlap; loops that sum, slice or gather never do.
 """
 
 from math import log, prod
@@ -31,12 +30,11 @@ def _sine_share(square):
     return np.sin(2 * np.pi * np.sqrt(square)) / np.sqrt(square)
 
 
-# sin(2πt) = t · polynomial(t²) for |t| ≤ ½, or t · another (t²) / (1 + t²); eˣ for |x| ≤ log(2) / 2;
+# sin(2πt) = t · polynomial(t²) for |t| ≤ ½, or t · another (t²) / (1 + t²);
 # log(1 + x) = x · polynomial(x) from √½ − 1 to √2 − 1, and another one for 0 ≤ x ≤ 1. All are as exact as float32.
 _SINE = _coefficients(_sine_share, 0.0, 0.25, 6)
 _SINE_OVER = _coefficients(lambda square: (1 + square) * _sine_share(square), 0.0, 0.25, 6)
 _LOG = _coefficients(lambda x: np.log1p(x) / x, 0.5**0.5 - 1, 2**0.5 - 1, 9)
-_EXP, _LOG2_FIRST = _coefficients(np.exp, -0.5 * log(2), 0.5 * log(2), 6), 0.693359375
 _LOG1P = _coefficients(lambda x: np.log1p(x) / x, 0.0, 1.0, 9)
 
 
@@ -62,20 +60,10 @@ def logarithm(x):
     return tf.cast(exponent, tf.float32) * log(2) + rest * _polynomial(_LOG, rest)
 
 
-def exponential(x):
-    """eˣ for x ≤ 0, and 0 below −87. Not tf.exp where XLA should rather compute it anew for each use than keep it."""
-    x = tf.maximum(x, -88.0)
-    whole = tf.floor(x * (1 / log(2)) + 0.5)
-    # log 2 in two parts, of which the first has few bits, so that nothing of x is rounded off.
-    rest = x - whole * _LOG2_FIRST - whole * (log(2) - _LOG2_FIRST)
-    power = tf.bitcast(tf.bitwise.left_shift(tf.cast(whole, tf.int32) + 127, 23), tf.float32)
-    return power * _polynomial(_EXP, rest)
-
-
 def softplus(x):
-    """log(1 + eˣ) and its derivative, each to its own last bits; no gradient."""
-    e = exponential(-tf.abs(x))
-    return tf.maximum(x, 0.0) + e * _polynomial(_LOG1P, e), tf.where(x > 0, 1.0, e) / (1 + e)
+    """log(1 + eˣ) to its own last bits; no gradient."""
+    e = tf.exp(-tf.abs(x))
+    return tf.maximum(x, 0.0) + e * _polynomial(_LOG1P, e)
 
 
 def standard_normals(shape, stream):

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from ._elementary import exponential, logarithm, softplus, standard_normals
+from ._elementary import softplus, standard_normals
 
 # Far below any scale that training meets; keeps logarithms finite.
 TINY = 1e-30
@@ -51,14 +51,14 @@ def sampled_weights(program, theta, knobs, stream):
 @tf.custom_gradient
 def _log_softplus(spread):
     """Logarithm of softplus(spread), the standard deviation."""
-    value, slope = softplus(spread)
-    return tf.math.log(value + TINY), lambda gradient: gradient * slope / (value + TINY)
+    value = tf.math.log(softplus(spread) + TINY)
+    return value, lambda gradient: gradient * tf.sigmoid(spread) * tf.exp(-value)
 
 
 def _log_mixture(weights, precision, mix, ratio):
     """Log density of Blundell's mixture at each weight, (…, n), less log((2π)^(−1/2) √precision) of its wide component.
 
-    The narrow component's share is found by one exponential, in the value and in the gradient.
+    Value and gradient share no exponential: kept for both, it would be written over in scalar code.
     """
     wide, narrow = tf.math.log(mix), tf.math.log(1 - mix) - tf.math.log(ratio)
     excess = 1 / tf.square(ratio) - 1
@@ -67,12 +67,10 @@ def _log_mixture(weights, precision, mix, ratio):
     def log_density(weights):
         half = 0.5 * precision * tf.square(weights)
         odds = narrow - wide - excess * half
-        e = exponential(-tf.abs(odds))
-        value = tf.maximum(wide - half, narrow - (1 + excess) * half) + logarithm(1 + e)
+        value = tf.maximum(wide - half, narrow - (1 + excess) * half) + tf.math.log(1 + tf.exp(-tf.abs(odds)))
 
         def gradient(g):
-            share = tf.where(odds > 0, 1.0, e) / (1 + e)
-            return -g * precision * weights * (1 + excess * share)
+            return -g * precision * weights * (1 + excess * tf.sigmoid(odds))
 
         return value, gradient
 
@@ -99,15 +97,15 @@ def _scale_factor(packed, size):
 
     @tf.custom_gradient
     def scale_factor(packed):
-        value, slope = softplus(tf.gather(packed, np.diagonal(where), axis=1))
-        log_scale = tf.math.log(value + TINY)
+        on_diagonal = tf.gather(packed, np.diagonal(where), axis=1)
+        log_scale = tf.math.log(softplus(on_diagonal) + TINY)
         scale = tf.exp(log_scale)
         padded = tf.pad(packed, [[0, 0], [0, 1]])
         raw = tf.reshape(tf.gather(padded, where.ravel(), axis=1), (-1, size, size))
 
         def gradient(g, g_log_det):
-            on_diagonal = slope[:, None] * (g + (g_log_det[:, None] / scale)[:, None])
-            g = tf.where(diagonal, on_diagonal, g)
+            slope = tf.sigmoid(on_diagonal)[:, None]
+            g = tf.where(diagonal, slope * (g + (g_log_det[:, None] / scale)[:, None]), g)
             return tf.gather(tf.reshape(g, (-1, size * size)), rows * size + columns, axis=1)
 
         return (tf.where(diagonal, scale[:, None], raw), tf.reduce_sum(log_scale, axis=-1)), gradient
