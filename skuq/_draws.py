@@ -6,6 +6,7 @@ place of a block, and else float64, where what a row's place still changes is ne
 """
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from ._encoding import fit_bins
 from ._network import Network
-from ._threads import map_blocks, single_blas_thread
+from ._threads import borrowed_scratch, parallel_map, single_blas_thread
 from ._variational import Posterior
 
 BLOCK_ROWS = 256
@@ -43,19 +44,31 @@ def working_type(network: Network) -> type:
     return np.float32 if np.array_equal(here[order], there) else np.float64
 
 
-def by_blocks(function: Callable[[np.ndarray], np.ndarray], X: np.ndarray) -> np.ndarray:
-    """Apply `function`, (rows, d) → (n_draws, rows, k), block by block: (n_draws, n_rows, k).
+@contextmanager
+def by_blocks(X: np.ndarray):
+    """Give a function that fills an array (n_draws, n_rows, k), block by block of X, by a function of it
+    and a :class:`Scratch`, (rows, d) → (n_draws or 1, rows, k).
 
     The last block is padded with zeros to the size of the others.
     """
+    starts = range(0, len(X), BLOCK_ROWS)
+    blocks = [(slice(start, start + BLOCK_ROWS), X[start : start + BLOCK_ROWS]) for start in starts]
+    if len(X) % BLOCK_ROWS:
+        rows, last = blocks[-1]
+        blocks[-1] = rows, np.concatenate([last, np.zeros((BLOCK_ROWS - len(last), X.shape[1]), X.dtype)])
 
-    def padded(start):
-        block = X[start : start + BLOCK_ROWS]
-        if len(block) < BLOCK_ROWS:
-            block = np.concatenate([block, np.zeros((BLOCK_ROWS - len(block), X.shape[1]), X.dtype)])
-        return function(block)
+    with parallel_map() as each:
 
-    return np.concatenate(map_blocks(padded, range(0, len(X), BLOCK_ROWS)), axis=1)[:, : len(X)]
+        def fill(out, function):
+            def part(block):
+                rows, x = block
+                here = out[:, rows]
+                with borrowed_scratch() as scratch:
+                    here[:] = function(x, scratch=scratch)[:, : here.shape[1]]
+
+            each(part, blocks)
+
+        yield fill
 
 
 @dataclass
@@ -91,35 +104,42 @@ class Draws:
         X : ndarray of shape (n_rows, n_features), float32, standardised
         """
         network, dtype = self.network, working_type(self.network)
-        X = X.astype(dtype, copy=False)
         widest = max((network.n_inputs, *network.hidden_layer_sizes, network.n_inducing, network.head.n_raw))
         step = max(1, BLOCK_NUMBERS // (BLOCK_ROWS * widest))
-        raw, constants = [], []
-        for start in range(0, self.n_draws, step):
-            stop = min(start + step, self.n_draws)
-            flat, masks = self.take(start, stop)
-            weights = network.views(flat.astype(dtype, copy=False))
-            part = by_blocks(partial(self._block_outputs, weights, masks), X).astype(float)
-            # Draws that share all weights and have no unit to mask come out once.
-            raw.append(np.broadcast_to(part, (stop - start, *part.shape[1:])))
-            shared = weights.get("constants", np.zeros((len(flat), 0)))
-            constants.append(np.broadcast_to(shared, (stop - start, shared.shape[1])))
-        return np.concatenate(raw), np.concatenate(constants).astype(float)
+        raw = np.empty((self.n_draws, len(X), network.head.n_raw))
+        constants = np.empty((self.n_draws, network.head.n_constants))
+        with by_blocks(X.astype(dtype, copy=False)) as fill:
+            for start in range(0, self.n_draws, step):
+                stretch = slice(start, start + step)
+                flat, masks = self.take(start, min(start + step, self.n_draws))
+                weights = network.views(flat.astype(dtype, copy=False))
+                constants[stretch] = weights.get("constants", 0)
+                weights, masks = network.repeated(weights, masks, BLOCK_ROWS)
+                fill(raw[stretch], partial(network.raw_outputs, weights, masks=masks, fixed=self.features))
+        return raw, constants
 
-    def _block_outputs(self, weights, masks, block):
-        return self.network.raw_outputs(weights, block, masks, self.features)
+    def random_features(self, X: np.ndarray, then: Callable | None = None, n_columns: int | None = None) -> np.ndarray:
+        """Φ of the first draw, (n_rows, n_inducing), float64, or what `then` makes of it.
 
-    def random_features(self, X: np.ndarray, then: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-        """Φ of the first draw, (n_rows, n_inducing), or what `then` makes of each block of it, (rows, k); float64."""
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features), float32, standardised
+        then : callable, optional
+            From Φ of a block, (rows, n_inducing), and a :class:`Scratch` to (rows, n_columns).
+        n_columns : int, optional
+        """
         network, dtype = self.network, working_type(self.network)
-        weights = network.views(self.weights[:1].astype(dtype, copy=False))
+        weights, _ = network.repeated(network.views(self.weights[:1].astype(dtype, copy=False)), None, BLOCK_ROWS)
 
-        def features(block):
-            hidden = network.hidden(weights, block, fixed=self.features)
-            phi = network.random_features(hidden, self.features)
-            return (phi if then is None else then(phi[0])[None]).astype(float, copy=False)
+        def features(block, scratch):
+            hidden = network.hidden(weights, block, fixed=self.features, scratch=scratch)
+            phi = network.random_features(hidden, self.features, scratch)
+            return phi if then is None else then(phi[0], scratch)[None]
 
-        return by_blocks(features, X.astype(dtype, copy=False))[0]
+        out = np.empty((1, len(X), network.n_inducing if then is None else n_columns))
+        with by_blocks(X.astype(dtype, copy=False)) as fill:
+            fill(out, features)
+        return out[0]
 
 
 @dataclass

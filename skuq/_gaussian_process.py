@@ -15,14 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from ._threads import single_blas_thread
+from ._threads import Scratch, single_blas_thread
 
 # ε: a direction is dropped whose variance the data changed by no more than this share.
-NEGLIGIBLE = 1e-4
+NEGLIGIBLE = 1e-3
 # In float32 a variance below this is too small a difference: its error is near 4e-7 whatever the variance.
 CANCELLED = 5e-2
 # Directions whose variance the data changed by more than this share leave such differences, and are summed in float64.
-STRONG = 1e-2
+STRONG = 1.0
+# Rows whose features are converted to float64 at a time, so that they stay near the processor.
+FEW = 32
 # A pivoted Cholesky factor stops where what it leaves is this share of the smallest eigenvalue kept.
 UNRESOLVED = 1e-6
 
@@ -65,7 +67,7 @@ class RandomFeatureGP:
         """λ / (s + λ) of each direction: the share of its prior variance that the data removed."""
         return [values / (self.ridge + values) for values in self.eigenvalues]
 
-    def moments(self, beta: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def moments(self, beta: np.ndarray) -> Callable[..., np.ndarray]:
         """Function from features to the mean Φβ beside the variance of each row.
 
         Parameters
@@ -75,27 +77,40 @@ class RandomFeatureGP:
         Returns
         -------
         callable
-            Features of shape (n_rows, n_inducing), float32 or float64, to (n_rows, n_outputs + n_precisions), float64; the
-            variance in squared latent units.
+            Features of shape (n_rows, n_inducing), float32 or float64, and optionally a :class:`Scratch`, to
+            (n_rows, n_outputs + n_precisions), float64; the variance in squared latent units.
         """
-        rounded = [vectors.astype(np.float32) for vectors in self.directions]
-        shares = self.shrinkage
+        n_outputs = beta.shape[1]
         n_weak = [int(np.searchsorted(values, STRONG * self.ridge)) for values in self.eigenvalues]
+        strong = [self._scaled(j, slice(n, None), float) for j, n in enumerate(n_weak)]
+        rounded = [self._scaled(j, slice(None), np.float32) for j in range(len(n_weak))]
 
-        def moments(features):
-            single, exact = features.dtype == np.float32, features.astype(float, copy=False)
-            norm, columns = np.square(features).sum(axis=1), [exact @ beta]
-            for vectors, near, share, n in zip(self.directions, rounded, shares, n_weak, strict=True):
-                squares = np.square(features @ (near if single else vectors).T) * share.astype(features.dtype)
-                variance = (norm - squares.sum(axis=1)).astype(float, copy=False)
+        def moments(features, scratch=None):
+            scratch, single = scratch or Scratch(), features.dtype == np.float32
+            n_rows = len(features)
+            out = np.empty((n_rows, n_outputs + len(n_weak)))
+            for start in range(0, n_rows, FEW):
+                part = features[start : start + FEW]
+                exact = scratch("exact", part.shape, float) if single else part
+                np.copyto(exact, part)
+                np.matmul(exact, beta, out=out[start : start + FEW, :n_outputs])
+            norm = _squares(features)
+            for j, n in enumerate(n_weak):
+                scaled = rounded[j] if single else self._scaled(j, slice(None), float)
+                removed = np.matmul(features, scaled, out=scratch("removed", (n_rows, scaled.shape[1]), scaled.dtype))
+                variance = (norm - _squares(removed)).astype(float, copy=False)
                 if single and (cancelled := np.flatnonzero(variance < CANCELLED)).size:
-                    rows = exact[cancelled]
-                    removed = share[n:] @ np.square(vectors[n:] @ rows.T) + squares[cancelled, :n].sum(axis=1)
-                    variance[cancelled] = np.square(rows).sum(axis=1) - removed
-                columns.append(np.maximum(variance, 0.0)[:, None])
-            return np.concatenate(columns, axis=1)
+                    rows = features[cancelled].astype(float)
+                    variance[cancelled] = _squares(rows) - _squares(rows @ strong[j]) - _squares(removed[cancelled, :n])
+                np.maximum(variance, 0.0, out=out[:, n_outputs + j])
+            return out
 
         return moments
+
+    def _scaled(self, j, kept, dtype):
+        """Directions times the root of their shares, as the columns of a contiguous matrix, which products read fastest."""
+        root = np.sqrt(self.shrinkage[j][kept]).astype(dtype)
+        return np.multiply(self.directions[j][kept].T, root, dtype=dtype, order="C", casting="same_kind")
 
     def draw(self, noise: np.ndarray) -> np.ndarray:
         """Deviations β − β̂ ~ N(0, s·P⁻¹) from standard normal noise.
@@ -131,6 +146,11 @@ class RandomFeatureGP:
         identity = ridge * np.eye(precision.shape[1])
         pairs = [_keep(linalg.eigh(matrix - identity), ridge) for matrix in precision.astype(float)]
         return cls(ridge, [np.ascontiguousarray(vectors.T) for _, vectors in pairs], [values for values, _ in pairs])
+
+
+def _squares(rows):
+    """Sum of squares of each row."""
+    return np.einsum("ij,ij->i", rows, rows)
 
 
 def posterior_mean(features: np.ndarray, y: np.ndarray, information: np.ndarray, ridge: float) -> np.ndarray:

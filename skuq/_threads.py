@@ -5,12 +5,20 @@ product of a few rows then takes a hundred times as long. Whole blocks on thread
 the functions between the products run in parallel too.
 """
 
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from math import prod
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
+
+
+# What one thread keeps between calls, at most.
+KEPT_BYTES = 2**23
+CACHE_LINE = 64
+# Never more than there were threads at once. Taking from a list and adding to it need no lock.
+_IDLE: list = []
 
 
 @lru_cache(maxsize=1)
@@ -26,11 +34,56 @@ def single_blas_thread():
         yield allowed
 
 
-def map_blocks(function: Callable, blocks: Iterable) -> list:
-    """Apply `function` to each block, on as many threads as BLAS was allowed; results in order."""
+@contextmanager
+def parallel_map():
+    """Give a map of a function over blocks, on as many threads as BLAS was allowed; the list of its results, in order."""
     with single_blas_thread() as n_threads:
-        blocks = list(blocks)
-        if n_threads == 1 or len(blocks) < 2:
-            return [function(block) for block in blocks]
+        if n_threads == 1:
+            yield lambda function, blocks: [function(block) for block in blocks]
+            return
         with ThreadPoolExecutor(n_threads) as pool:
-            return list(pool.map(function, blocks))
+            # One block needs no other thread.
+            yield lambda function, blocks: list((map if len(blocks) < 2 else pool.map)(function, blocks))
+
+
+class Scratch:
+    """Arrays by name and shape, which the next block overwrites."""
+
+    def __init__(self):
+        self._arrays = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
+        """Array `name` of this shape and type, with any content."""
+        key = name, shape, dtype
+        if key not in self._arrays:
+            self._arrays[key] = _aligned(shape, dtype)
+        return self._arrays[key]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+
+def _aligned(shape, dtype):
+    """Empty array whose first number starts a cache line."""
+    dtype = np.dtype(dtype)
+    size = prod(shape) * dtype.itemsize
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+@contextmanager
+def borrowed_scratch():
+    """Arrays for one block, kept for the next one of any thread, in this call or a later one.
+
+    The pages of a fresh array are mapped and zeroed at their first use, which for a block takes longer than its arithmetic.
+    """
+    try:
+        scratch = _IDLE.pop()
+    except IndexError:
+        scratch = Scratch()
+    yield scratch
+    if scratch.nbytes <= KEPT_BYTES:
+        _IDLE.append(scratch)
