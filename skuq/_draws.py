@@ -18,8 +18,11 @@ from ._threads import borrowed_scratch, parallel_map, single_blas_thread
 from ._variational import Posterior
 
 BLOCK_ROWS = 256
-# Activations of one block, over the draws taken at once, hold at most this many numbers: as many as a processor keeps near.
-BLOCK_NUMBERS = 2**17
+# Activations computed at once, of several draws or several blocks, hold at most this many numbers (1 MB): as many as a
+# processor keeps near. Of fewer, threads that share Python's lock wait for each other more often.
+BLOCK_NUMBERS = 2**18
+# Blocks are computed together only as far as rows then still come in this many parts, which threads can share.
+PARTS = 8
 # Weights of all draws are kept for one call up to this many numbers (256 MB), else drawn again for each stretch of rows.
 KEPT_WEIGHTS = 2**26
 
@@ -45,28 +48,39 @@ def working_type(network: Network) -> type:
 
 
 @contextmanager
-def by_blocks(X: np.ndarray):
-    """Give a function that fills an array (n_draws, n_rows, k), block by block of X, by a function of it
-    and a :class:`Scratch`, (rows, d) → (n_draws or 1, rows, k).
+def by_blocks(X: np.ndarray, together: int = 1):
+    """Give a function that fills an array (n_draws, n_rows, k) block by block of X.
 
-    The last block is padded with zeros to the size of the others.
+    It takes that array and a function from blocks, (n_blocks, BLOCK_ROWS, d), and a :class:`Scratch` to what they come to:
+    (n_blocks, BLOCK_ROWS, k) of one draw, or (n_draws or 1, BLOCK_ROWS, k) of one block.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, d)
+        The last block is padded with zeros to the size of the others.
+    together : int
+        Blocks that one call of the function takes at most.
     """
-    starts = range(0, len(X), BLOCK_ROWS)
-    blocks = [(slice(start, start + BLOCK_ROWS), X[start : start + BLOCK_ROWS]) for start in starts]
-    if len(X) % BLOCK_ROWS:
-        rows, last = blocks[-1]
-        blocks[-1] = rows, np.concatenate([last, np.zeros((BLOCK_ROWS - len(last), X.shape[1]), X.dtype)])
+    size = BLOCK_ROWS * max(1, min(together, len(X) // (BLOCK_ROWS * PARTS)))
+    parts = []
+    for start in range(0, len(X), size):
+        rows = slice(start, min(start + size, len(X)))
+        x, missing = X[rows], (rows.start - rows.stop) % BLOCK_ROWS
+        if missing:
+            x = np.concatenate([x, np.zeros((missing, X.shape[1]), X.dtype)])
+        parts.append((rows, x.reshape(-1, BLOCK_ROWS, X.shape[1])))
 
     with parallel_map() as each:
 
         def fill(out, function):
-            def part(block):
-                rows, x = block
+            def part(rows_and_blocks):
+                rows, blocks = rows_and_blocks
                 here = out[:, rows]
                 with borrowed_scratch() as scratch:
-                    here[:] = function(x, scratch=scratch)[:, : here.shape[1]]
+                    found = function(blocks, scratch=scratch)
+                    here[:] = found.reshape(-1, len(blocks) * BLOCK_ROWS, found.shape[2])[:, : here.shape[1]]
 
-            each(part, blocks)
+            each(part, parts)
 
         yield fill
 
@@ -108,37 +122,52 @@ class Draws:
         step = max(1, BLOCK_NUMBERS // (BLOCK_ROWS * widest))
         raw = np.empty((self.n_draws, len(X), network.head.n_raw))
         constants = np.empty((self.n_draws, network.head.n_constants))
-        with by_blocks(X.astype(dtype, copy=False)) as fill:
+        alone = self.n_draws == 1 and self.take(0, 1)[1] is None
+        with by_blocks(X.astype(dtype, copy=False), step if alone else 1) as fill:
             for start in range(0, self.n_draws, step):
                 stretch = slice(start, start + step)
                 flat, masks = self.take(start, min(start + step, self.n_draws))
                 weights = network.views(flat.astype(dtype, copy=False))
                 constants[stretch] = weights.get("constants", 0)
-                weights, masks = network.repeated(weights, masks, BLOCK_ROWS)
-                fill(raw[stretch], partial(network.raw_outputs, weights, masks=masks, fixed=self.features))
+                weights, repeated = network.repeated(weights, masks, BLOCK_ROWS)
+                fill(raw[stretch], partial(network.raw_outputs, weights, masks=repeated, fixed=self.features))
         return raw, constants
 
-    def random_features(self, X: np.ndarray, then: Callable | None = None, n_columns: int | None = None) -> np.ndarray:
-        """Φ of the first draw, (n_rows, n_inducing), float64, or what `then` makes of it.
+    def random_features(self, X: np.ndarray) -> np.ndarray:
+        """Φ of the first draw, (n_rows, n_inducing), float64.
 
         Parameters
         ----------
         X : ndarray of shape (n_rows, n_features), float32, standardised
-        then : callable, optional
-            From Φ of a block, (rows, n_inducing), and a :class:`Scratch` to (rows, n_columns).
-        n_columns : int, optional
+        """
+        phi = self.of_cosines(X, lambda cosines, scratch: cosines, self.network.n_inducing)
+        phi *= self.network.feature_scale
+        return phi
+
+    def of_cosines(self, X: np.ndarray, function: Callable, n_columns: int) -> np.ndarray:
+        """What `function` makes of Φ of the first draw before its scale, (n_rows, n_columns), float64.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features), float32, standardised
+        function : callable
+            From the cosines of a block, (rows, n_inducing), and a :class:`Scratch` to (rows, n_columns).
+        n_columns : int
         """
         network, dtype = self.network, working_type(self.network)
         weights, _ = network.repeated(network.views(self.weights[:1].astype(dtype, copy=False)), None, BLOCK_ROWS)
 
-        def features(block, scratch):
-            hidden = network.hidden(weights, block, fixed=self.features, scratch=scratch)
-            phi = network.random_features(hidden, self.features, scratch)
-            return phi if then is None else then(phi[0], scratch)[None]
+        def of_blocks(blocks, scratch):
+            hidden = network.hidden(weights, blocks, fixed=self.features, scratch=scratch)
+            found = np.empty((len(hidden), BLOCK_ROWS, n_columns))
+            for h, here in zip(hidden, found, strict=True):
+                here[:] = function(network.cosines(h[None], self.features, scratch)[0], scratch)
+            return found
 
-        out = np.empty((1, len(X), network.n_inducing if then is None else n_columns))
-        with by_blocks(X.astype(dtype, copy=False)) as fill:
-            fill(out, features)
+        out = np.empty((1, len(X), n_columns))
+        together = max(1, BLOCK_NUMBERS // (BLOCK_ROWS * max(network.n_inputs, network.hidden_width)))
+        with by_blocks(X.astype(dtype, copy=False), together) as fill:
+            fill(out, of_blocks)
         return out[0]
 
 

@@ -328,11 +328,20 @@ class Network:
             h = np.add(h, z, out=h if len(h) == len(z) else z) if residual else z
         return h
 
+    @property
+    def feature_scale(self) -> float:
+        """√(2/M), what makes Φ of the cosines."""
+        return float(np.sqrt(2.0 / self.n_inducing))
+
+    def cosines(self, h: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
+        """Φ(h) before its scale, shape (n_draws, n_rows, n_inducing)."""
+        z = _affine(h, fixed["feature_kernel"][None], fixed["feature_bias"][None], scratch or Scratch(), "features")
+        return np.cos(z, out=z)
+
     def random_features(self, h: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
         """Φ(h), shape (n_draws, n_rows, n_inducing)."""
-        z = _affine(h, fixed["feature_kernel"][None], fixed["feature_bias"][None], scratch or Scratch(), "features")
-        np.cos(z, out=z)
-        z *= np.sqrt(2.0 / self.n_inducing).astype(z.dtype)
+        z = self.cosines(h, fixed, scratch)
+        z *= np.asarray(self.feature_scale, z.dtype)
         return z
 
     def raw_outputs(self, weights, X, masks=None, fixed=None, scratch=None) -> np.ndarray:

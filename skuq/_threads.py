@@ -13,7 +13,6 @@ from math import prod
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-
 # What one thread keeps between calls, at most.
 KEPT_BYTES = 2**23
 CACHE_LINE = 64

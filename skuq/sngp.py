@@ -179,7 +179,8 @@ def latent_moments(draws: Draws, posterior: RandomFeatureGP, rows: np.ndarray):
     """Mean (n_rows, n_raw), variance (n_rows, n_precisions) and raw constants (1, n_constants) of standardised rows."""
     views = draws.network.views(draws.weights[:1])
     beta = views["kernel_out"][0].astype(float)
-    both = draws.random_features(rows, posterior.moments(beta), beta.shape[1] + len(posterior.directions))
+    moments = posterior.moments(beta, draws.network.feature_scale)
+    both = draws.of_cosines(rows, moments, beta.shape[1] + len(posterior.directions))
     return both[:, : beta.shape[1]], both[:, beta.shape[1] :], views.get("constants", np.zeros((1, 0))).astype(float)
 
 

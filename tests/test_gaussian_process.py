@@ -38,3 +38,12 @@ def test_rows_without_weight_leave_the_prior():
     posterior = RandomFeatureGP.fit(np.ones((5, 8)), np.zeros((5, 1)), 2.0)
     features = np.arange(16.0).reshape(2, 8)
     np.testing.assert_allclose(posterior.moments(np.ones((8, 1)))(features)[:, 1], np.square(features).sum(axis=1))
+
+
+def test_a_scale_of_features_is_that_of_phi():
+    rng = np.random.default_rng(0)
+    features, beta = rng.normal(size=(300, 20)), rng.normal(size=(20, 2))
+    posterior = RandomFeatureGP.fit(0.1 * features, np.ones((300, 1)), 0.01)
+    np.testing.assert_allclose(
+        posterior.moments(beta, 0.1)(features), posterior.moments(beta)(0.1 * features), rtol=1e-9, atol=1e-12
+    )

@@ -21,7 +21,10 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import skuq
 from skuq import _draws, backends
-from skuq.likelihoods import Normal
+from skuq._draws import unit_masks
+from skuq._network import ACTIVATIONS, Network
+from skuq._threads import Scratch
+from skuq.likelihoods import Normal, classification_head
 
 # Whole-batch training: the order of the rows decides nothing but the rounding of sums.
 WHOLE_BATCH = {"batch_size": 200, "early_stopping": False}
@@ -112,6 +115,48 @@ def test_stretches_of_rows_change_nothing(name, backend):
         first, second = (rows - rows.mean(axis=1, keepdims=True) for rows in (sample[:20], sample[-20:]))
         error = ((first * second).mean(axis=1) - said["epistemic"][:20]) / said["total"][:20]
         assert np.abs(error).max() < 6 / np.sqrt(1000)
+
+
+@each_backend
+@pytest.mark.parametrize(
+    "name", ["ProbabilisticRegressor", "ProbabilisticClassifier", "SNGPRegressor", "SNGPClassifier"]
+)
+def test_blocks_computed_together_change_nothing(name, backend, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(9 * _draws.BLOCK_ROWS + 50, 3))
+    model = fitted(name, backend)
+    monkeypatch.setattr(_draws, "PARTS", 1)
+    said = outputs(model, X)
+    monkeypatch.setattr(_draws, "PARTS", len(X))
+    assert_same(outputs(model, X), said, rtol=1e-12, atol=0)
+
+
+@each_backend
+@pytest.mark.parametrize("name", ["ProbabilisticRegressor", "MCDropoutRegressor", "BNNRegressor", "SNGPRegressor"])
+def test_a_prediction_is_not_overwritten_by_the_next(name, backend):
+    X, _ = problem(name)
+    model = fitted(name, backend)
+    first = model.predict_dist(X).parameters
+    kept = {key: value.copy() for key, value in first.items()}
+    model.predict_dist(2 * X)
+    assert_same(first, kept)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("architecture", ["mlp", "resnet"])
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_rows_of_biases_and_masks_are_all_alike(activation, architecture, masked):
+    rng = np.random.default_rng(0)
+    network = Network(3, (5, 5), activation, architecture, classification_head(3))
+    weights = network.views(rng.standard_normal((1, network.n_weights), np.float32))
+    masks = unit_masks(4, network.n_units, 0.3, rng) if masked else None
+    X, scratch = rng.standard_normal((64, 3), np.float32), Scratch()
+    several, of_layers = network.repeated(weights, masks, len(X))
+    assert several["bias_0"].shape == (1, 64 * 5)
+    # Row by row no bias or mask can have been another row's; twice, for what the arrays held before.
+    expected = np.concatenate([network.raw_outputs(weights, x[None], masks) for x in X], axis=1)
+    for _ in range(2):
+        found = network.raw_outputs(several, X, of_layers, scratch=scratch)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 # Training: what is the same data gives the same model
