@@ -106,7 +106,7 @@ def repetition(row: str, names: list[str], args, seed: int) -> dict:
                 if turn:
                     figures[name]["warm"].append(run)
                 else:
-                    figures[name] |= {"quality": run.pop("quality"), "cold": run}
+                    figures[name]["cold"] = run
                     n_warm = 1 if run["s"] > LONG_RUN or args.quick else n_warm
     return figures
 
