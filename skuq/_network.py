@@ -291,7 +291,8 @@ class Network:
 
     def _split(self, masks):
         """Masks of each layer."""
-        return np.split(masks, np.cumsum(self.hidden_layer_sizes)[:-1], axis=1)
+        ends = np.cumsum(self.hidden_layer_sizes, dtype=int)
+        return [masks[:, end - size : end] for end, size in zip(ends, self.hidden_layer_sizes, strict=True)]
 
     def hidden(self, weights: dict[str, np.ndarray], X: np.ndarray, masks=None, fixed=None, scratch=None) -> np.ndarray:
         """Last hidden state of every draw.

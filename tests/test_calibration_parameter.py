@@ -375,9 +375,9 @@ def test_a_split_costs_rows_and_no_fit(name, mode, backend, split, monkeypatch):
     X, y = problem(name)
     trained_on = []
 
-    def train(self, backend, problem, previous):
+    def train(self, backend, problem, *others):
         trained_on.append(len(problem.rows.weight))
-        return original(self, backend, problem, previous)
+        return original(self, backend, problem, *others)
 
     original = getattr(skuq, name)._train
     monkeypatch.setattr(getattr(skuq, name), "_train", train)
