@@ -519,9 +519,11 @@ def test_knobs_and_lengths_compile_nothing():
     assert _trainer._compile.cache_info().misses == compiled
 
 
-def test_run_longer_than_one_stretch():
-    net = network(2, ())
+@pytest.mark.parametrize("sizes", [(), (4,)])
+def test_run_longer_than_one_stretch(sizes):
+    net = network(2, sizes)
     data = batches(net, _trainer.MAX_STEPS + 100, n_rows=3)
+    data[1][::50] *= 1000  # so that some gradients are shortened, by what is usual over all stretches
     whole, halves = trainer(Program(net)), trainer(Program(net))
     losses = whole.run(*data)
     assert losses.shape == (_trainer.MAX_STEPS + 100, 1)

@@ -67,7 +67,7 @@ class Trainer:
         vectors = singular_vectors(self._program, parameters, self._seed)
         with tf.device(self._device):
             zeros = tf.zeros(parameters.shape)
-            self._state = [tf.constant(parameters), zeros, zeros, tf.constant(vectors)]
+            self._state = [tf.constant(parameters), zeros, zeros, tf.zeros((len(parameters), 1)), tf.constant(vectors)]
         self._n_updates = 0  # Adam's t since the last load
         self._n_steps = getattr(self, "_n_steps", 0)  # of the random streams, which never repeat
 
@@ -124,7 +124,7 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
     network = program.network
     n_vectors = sum(t.shape[1] for t in network.hidden_kernels) if program.spectral_norm else 0
     n_layer_weights = network.n_layer_weights if program.posterior else 0
-    state = [(n_members, program.n_parameters)] * 3 + [(n_members, n_vectors)]
+    state = [(n_members, program.n_parameters)] * 3 + [(n_members, 1), (n_members, n_vectors)]
     batches = (stretch, n_members, n_rows)
     shapes = [*state, (*batches, network.n_features), (*batches, n_targets), batches, (stretch,)]
     n_knobs = len(SCALARS) + network.head.n_fixed + n_layer_weights
@@ -132,7 +132,7 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
     signature += [tf.TensorSpec((5,), tf.int32), tf.TensorSpec((n_knobs,))]
     signature += [tf.TensorSpec(shape) for shape in network.fixed_shapes.values()]
 
-    def steps(theta, first, second, vectors, X, y, weight, learning_rate, control, knobs, *features):
+    def steps(theta, first, second, square, vectors, X, y, weight, learning_rate, control, knobs, *features):
         seed0, seed1, n_steps, n_updates, n = tf.unstack(control)
         knobs = _named(knobs, network.head.n_fixed)
         features = dict(zip(network.fixed_shapes, features, strict=True))
@@ -152,10 +152,9 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
             return i + 1, theta, first, second, square, vectors, losses.write(i, loss)
 
         losses = tf.TensorArray(tf.float32, stretch, element_shape=(n_members,))
-        square = tf.reduce_sum(second, axis=-1, keepdims=True)
         start = (0, theta, first, second, square, vectors, losses)
-        _, theta, first, second, _, vectors, losses = tf.while_loop(lambda i, *_: i < n, step, start)
-        return theta, first, second, vectors, losses.stack()
+        _, *state, losses = tf.while_loop(lambda i, *_: i < n, step, start)
+        return (*state, losses.stack())
 
     with tf.device(device):
         compiled = tf.function(steps, input_signature=signature, jit_compile=True, autograph=False)
