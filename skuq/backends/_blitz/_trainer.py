@@ -104,7 +104,7 @@ class Trainer:
             strict=True,
         )
         losses = torch.empty(n_steps, n_members, device=self._device)
-        with limited_threads(1 if self._flops < ONE_THREAD_FLOPS else None):
+        with limited_threads(1 if self._one_thread else None):
             start = 0
             for step, batch in enumerate(batches):
                 self._step(step - start, *batch)
@@ -178,8 +178,13 @@ class Trainer:
         self._mask_bits, masks = None, None
         if program.dropout and network.n_units:
             masks = self._allocate_masks(n_draws * n_rows, [n_draws, n_rows])
+        # A multiply and an add, forward and for two products backward; random features have no gradient of their own.
+        per_row = 3 * network.n_layer_weights + 2 * network.n_inducing * network.hidden_width
+        self._one_thread = 2 * n_draws * n_rows * per_row < ONE_THREAD_FLOPS
         leading = (n_members, self._n_samples)
-        self._trunk = trunk = Trunk(network, weights, gradient, n_rows, leading, self._features, masks)
+        self._trunk = trunk = Trunk(
+            network, weights, gradient, n_rows, leading, self._features, masks, self._one_thread
+        )
         self._raw = trunk.raw.unflatten(0, leading)
         constants, constants_gradient = (
             w[:, network.n_layer_weights :].unflatten(0, leading) for w in (weights, gradient)
@@ -208,9 +213,6 @@ class Trainer:
         n_slots = steps_ahead(HISTORY_FLOATS, sum(tensor.numel() for tensor in kept.values()))
         self._history = {name: tensor.new_empty(n_slots, *tensor.shape) for name, tensor in kept.items()}
         self._slots = {name: steps.unbind(0) for name, steps in self._history.items()}
-        # A multiply and an add, forward and for two products backward; random features have no gradient of their own.
-        per_row = 3 * network.n_layer_weights + 2 * network.n_inducing * network.hidden_width
-        self._flops = 2 * n_draws * n_rows * per_row
 
     def _allocate_masks(self, n_units_rows, leading):
         """Buffers of the dropout masks: one random 16-bit number for each unit and row."""
