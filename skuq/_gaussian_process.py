@@ -19,8 +19,9 @@ from ._threads import Scratch, single_blas_thread
 
 # ε: a direction is dropped whose variance the data changed by no more than this share.
 NEGLIGIBLE = 1e-2
-# In float32 a variance below this is too small a difference: its error is near 4e-7 whatever the variance.
-CANCELLED = 5e-2
+# In float32 a variance below this is too small a difference: its error is near 4e-7 whatever the variance, so that of larger
+# ones is at most 1e-4 of them, a hundredth of ε.
+CANCELLED = 1e-2
 # There, directions of λ above this many s are summed in float64. Any other leaves at least half of its part of the variance:
 # together they remove no more than the variance itself, and in float32 round by no more than a float32 of that size.
 STRONG = 1.0
@@ -79,28 +80,25 @@ class RandomFeatureGP:
         -------
         callable
             Features of shape (n_rows, n_inducing), float32 or float64, and optionally a :class:`Scratch`, to
-            (n_rows, n_outputs + n_precisions), float64; the variance in squared latent units.
+            (n_rows, n_outputs + n_precisions), float64; the variance in squared latent units. Sums are of the features' type.
         """
-        beta, n_outputs = scale * beta, beta.shape[1]
+        n_outputs = beta.shape[1]
+        betas = {dtype: (scale * beta).astype(dtype) for dtype in (np.dtype(np.float32), np.dtype(float))}
         n_weak = [int(np.searchsorted(values, STRONG * self.ridge)) for values in self.eigenvalues]
         strong = [self._scaled(j, slice(n, None), scale, float) for j, n in enumerate(n_weak)]
         rounded = [self._scaled(j, slice(None), scale, np.float32) for j in range(len(n_weak))]
 
         def moments(features, scratch=None):
             scratch, single = scratch or Scratch(), features.dtype == np.float32
-            exact = features
-            if single:
-                exact = scratch("exact", features.shape, float)
-                np.copyto(exact, features)
             out = np.empty((len(features), n_outputs + len(n_weak)))
-            np.matmul(exact, beta, out=out[:, :n_outputs])
+            out[:, :n_outputs] = features @ betas[features.dtype]
             norm = scale**2 * _squares(features)
             for j, n in enumerate(n_weak):
                 scaled = rounded[j] if single else self._scaled(j, slice(None), scale, float)
                 removed = np.matmul(features, scaled, out=scratch("removed", (len(out), scaled.shape[1]), scaled.dtype))
                 variance = (norm - _squares(removed)).astype(float, copy=False)
                 if single and (cancelled := np.flatnonzero(variance < CANCELLED)).size:
-                    rows = exact[cancelled]
+                    rows = features[cancelled].astype(float)
                     reduced = scale**2 * _squares(rows) - _squares(rows @ strong[j])
                     variance[cancelled] = reduced - _squares(removed[cancelled, :n])
                 np.maximum(variance, 0.0, out=out[:, n_outputs + j])

@@ -24,12 +24,13 @@ def test_moments_are_those_of_the_dense_precision(dtype, ridge, n_rows, n_inputs
     features = np.concatenate([train, far]).astype(dtype)
     found = posterior.moments(beta)(features)
     exact = features.astype(float)
-    np.testing.assert_allclose(found[:, :3], exact @ beta, rtol=1e-9, atol=1e-12)
+    # Each sum as exact as its terms.
+    assert (np.abs(found[:, :3] - exact @ beta) <= 4 * np.finfo(dtype).eps * np.abs(exact) @ np.abs(beta)).all()
     for variance, w in zip(found[:, 3:].T, weights.T, strict=True):
         precision = ridge * np.eye(200) + (train.T * w) @ train
         expected = ridge * np.einsum("ij,ji->i", exact, linalg.cho_solve(linalg.cho_factor(precision), exact.T))
         excess = variance / expected - 1
-        rounding = 2e-5 if dtype is np.float32 else 1e-8
+        rounding = 1e-4 if dtype is np.float32 else 1e-8
         assert excess.min() > -rounding
         assert excess.max() < NEGLIGIBLE + rounding
 
