@@ -27,6 +27,8 @@ CANCELLED = 1e-2
 STRONG = 1.0
 # A pivoted Cholesky factor stops where what it leaves is this share of the smallest eigenvalue kept.
 UNRESOLVED = 1e-6
+# Float32 numbers that a processor handles at once.
+VECTOR = 16
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,15 @@ class RandomFeatureGP:
         return moments
 
     def _scaled(self, j, kept, scale, dtype):
-        """Directions times the root of their shares, as the columns of a contiguous matrix, which products read fastest."""
+        """Directions times the root of their shares, as the columns of a contiguous matrix, which products read fastest.
+
+        Columns of zeros fill it up to whole vectors of the processor: so a product of more columns takes less time.
+        """
+        vectors = self.directions[j][kept]
+        columns = np.zeros((vectors.shape[1], -(-len(vectors) // VECTOR) * VECTOR), dtype)
         root = (scale * np.sqrt(self.shrinkage[j][kept])).astype(dtype)
-        return np.multiply(self.directions[j][kept].T, root, dtype=dtype, order="C", casting="same_kind")
+        np.multiply(vectors.T, root, out=columns[:, : len(vectors)], casting="same_kind")
+        return columns
 
     def draw(self, noise: np.ndarray) -> np.ndarray:
         """Deviations β − β̂ ~ N(0, s·P⁻¹) from standard normal noise.

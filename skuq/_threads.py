@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
+from threading import Lock
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -25,12 +26,33 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-@contextmanager
-def single_blas_thread():
-    """Hold BLAS to one thread; gives the number of threads it had, which environment and callers may have lowered."""
-    allowed = max((library["num_threads"] for library in _blas().info()), default=1)
-    with _blas().limit(limits=1):
-        yield allowed
+class _SingleThread:
+    """BLAS on one thread while anyone is inside; the last to leave puts back what the first had found."""
+
+    def __init__(self):
+        self.lock, self.n_inside = Lock(), 0
+
+    def __enter__(self) -> int:
+        with self.lock:
+            allowed = max((library["num_threads"] for library in _blas().info()), default=1)
+            if not self.n_inside:
+                self.limit = _blas().limit(limits=1)
+            self.n_inside += 1
+            return allowed
+
+    def __exit__(self, *_):
+        with self.lock:
+            self.n_inside -= 1
+            if not self.n_inside:
+                self.limit.restore_original_limits()
+
+
+_SINGLE = _SingleThread()
+
+
+def single_blas_thread() -> _SingleThread:
+    """Hold BLAS to one thread; gives the threads it had, which environment, callers and others inside may have lowered."""
+    return _SINGLE
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from _table import ESTIMATORS, assert_same, each_backend, each_estimator, fitted, make, outputs, problem
 
+from skuq._threads import _blas, single_blas_thread
+
 MODULES = {"tensorflow": ["tensorflow", "tensorflow_probability", "tf_keras", "keras"], "blitz": ["torch", "blitz"]}
 # One of each method, in both tasks.
 SOME = ["ProbabilisticRegressor", "MCDropoutClassifier", "DeepEnsembleRegressor", "BNNClassifier", "SNGPRegressor"]
@@ -169,3 +171,18 @@ def test_estimators_in_threads_do_not_disturb_each_other(backend):
     for name, model in zip(names, models, strict=True):
         X, _ = problem(name)
         assert_same(outputs(model, X), outputs(fitted(name, backend), X))
+
+
+def test_blas_gets_its_threads_back_in_whatever_order_threads_leave():
+    def threads():
+        return {library["filepath"]: library["num_threads"] for library in _blas().info()}
+
+    before = threads()
+    first, second = single_blas_thread(), single_blas_thread()
+    allowed = first.__enter__()
+    assert allowed == max(before.values())
+    assert second.__enter__() == 1
+    first.__exit__(None, None, None)
+    assert set(threads().values()) == {1}
+    second.__exit__(None, None, None)
+    assert threads() == before

@@ -68,7 +68,7 @@ def summarize(row: Row, repetitions: list[dict]) -> dict:
     for backend in set(sides) - {"hand"}:
         side = sides[backend]
         if hand:
-            side |= {f"ratio_{kind}": hand[f"{kind}_s"] / side[f"{kind}_s"] for kind in ("warm", "first", "cold")}
+            side |= {f"ratio_{kind}": hand[f"{kind}_s"] / side[f"{kind}_s"] for kind in ("warm", "cold", "process")}
             side["no_worse"] = no_worse(hand, side)
         if row.asked:
             side["asked"] = row.asked[BACKENDS.index(backend)]
@@ -79,7 +79,7 @@ def _medians(runs: list[dict]) -> dict | None:
     if not runs:
         return None
     warm = [w for run in runs for w in run["warm"]]
-    first = median(run["cold"]["s"] for run in runs)
+    cold = median(run["cold"]["s"] for run in runs)
     judged = [r["quality"] for run in runs for r in (run["cold"], *run["warm"]) if "quality" in r]
     qualities = {key: [quality[key] for quality in judged] for key in judged[0]}
     side = {
@@ -87,15 +87,15 @@ def _medians(runs: list[dict]) -> dict | None:
         "n_warm": len(warm),
         "warm_s": median(w["s"] for w in warm),
         "import_s": median(run["import_s"] for run in runs),
-        "first_s": first,
-        "cold_s": median(run["import_s"] + run["cold"]["s"] for run in runs),
+        "cold_s": cold,
+        "process_s": median(run["import_s"] + run["cold"]["s"] for run in runs),
         "over_mb": median(run["cold"]["over_mb"] for run in runs),
         "peak_mb": max(w["peak_mb"] for run in runs for w in (run["cold"], *run["warm"])),
         "shape": runs[0]["shape"],
         "quality": {key: median(values) for key, values in qualities.items()},
         "qualities": qualities,
     }
-    return side | {"compile_s": max(0.0, first - side["warm_s"])}
+    return side | {"compile_s": max(0.0, cold - side["warm_s"])}
 
 
 def no_worse(hand: dict, side: dict) -> bool:
@@ -159,16 +159,16 @@ _KEYS = ("nll", "auroc")
 def _cold(summaries) -> str:
     lines = []
     for name, backend, hand, side in _pairs(summaries):
-        seconds = [_seconds(s[key]) for key in ("import_s", "compile_s", "cold_s") for s in (hand, side)]
+        seconds = [_seconds(s[key]) for key in ("import_s", "compile_s", "cold_s", "process_s") for s in (hand, side)]
         memory = [f"{s['over_mb']:.0f}" for s in (hand, side)]
-        lines.append([name, backend, *seconds, f"{side['ratio_first']:.3g}", *memory])
+        lines.append([name, backend, *seconds, f"{side['ratio_process']:.3g}", *memory])
     header = (
-        "row|backend|import hand|import skuq|compile hand|compile skuq|cold hand|cold skuq|× without import"
-        "|MB hand|MB skuq"
+        "row|backend|import hand|import skuq|compile hand|compile skuq|cold hand|cold skuq|with import hand"
+        "|with import skuq|× with import|MB hand|MB skuq"
     )
     title = (
-        "A fresh process: seconds of imports, of compilation (first run less warm run), of both with the run; memory\n"
-        "of the first run over what the process held before"
+        "A fresh process: seconds of imports, of compilation (first run less warm run), of the first run (cold), and of\n"
+        "both; memory of the first run over what the process held before"
     )
     return table(title, header, lines)
 

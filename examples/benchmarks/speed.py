@@ -15,7 +15,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 import _report
 from _rows import BACKENDS, ROWS, Row
@@ -23,8 +23,10 @@ from _rows import BACKENDS, ROWS, Row
 from skuq import backends
 
 HERE = Path(__file__).parent
-# Warm runs of a side in one repetition; one where a run takes longer than LONG_RUN seconds.
-WARM_RUNS, LONG_RUN = 2, 60
+# Warm runs of a side in one repetition, by the seconds of the longest cold run: short ones vary most from run to run.
+WARM_RUNS = {2: 6, 60: 2, float("inf"): 1}
+# Seconds before each run: the threads of the side that ran before still spin for a while.
+PAUSE = 0.05
 
 
 class SideFailed(Exception):
@@ -69,6 +71,7 @@ class Side:
 
     def run(self) -> dict:
         """Run once; the figures of the run."""
+        sleep(PAUSE)
         with suppress(BrokenPipeError):  # a process that has ended says why in its log
             print("run", file=self.process.stdin, flush=True)
         return self.answer()
@@ -92,11 +95,9 @@ def repetition(row: str, names: list[str], args, seed: int) -> dict:
                 sides[name] = side
             except SideFailed as error:
                 figures[name] = {"error": str(error)}
-        n_warm = WARM_RUNS
-        for turn in range(1 + WARM_RUNS):
+        turn, n_warm = 0, 0
+        while turn <= n_warm:
             for name, side in list(sides.items()):
-                if turn > n_warm:
-                    continue
                 try:
                     run = side.run()
                 except SideFailed as error:
@@ -107,7 +108,10 @@ def repetition(row: str, names: list[str], args, seed: int) -> dict:
                     figures[name]["warm"].append(run)
                 else:
                     figures[name]["cold"] = run
-                    n_warm = 1 if run["s"] > LONG_RUN or args.quick else n_warm
+            if turn == 0:
+                longest = max((figures[name]["cold"]["s"] for name in sides), default=0.0)
+                n_warm = 1 if args.quick else next(n for limit, n in WARM_RUNS.items() if longest <= limit)
+            turn += 1
     return figures
 
 

@@ -1,10 +1,11 @@
 """Training on PyTorch: hand-derived gradients on preallocated buffers, all members and weight samples at once."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 
+from ..._threads import single_blas_thread
 from ._losses import head_gradient, negative_log_likelihood
 from ._optimizer import Adam, SpectralBound
 from ._posterior import weight_sampler
@@ -104,7 +105,7 @@ class Trainer:
             strict=True,
         )
         losses = torch.empty(n_steps, n_members, device=self._device)
-        with limited_threads(1 if self._one_thread else None):
+        with single_thread() if self._one_thread else nullcontext():
             start = 0
             for step, batch in enumerate(batches):
                 self._step(step - start, *batch)
@@ -284,14 +285,12 @@ def check_device(device):
 
 
 @contextmanager
-def limited_threads(limit):
-    """Let torch use at most `limit` threads (None: as many as before), and restore the number after."""
+def single_thread():
+    """Hold torch and NumPy's BLAS to one thread each, and restore the numbers after."""
     before = torch.get_num_threads()
-    if limit is None or limit >= before:
-        yield
-        return
-    torch.set_num_threads(limit)
+    torch.set_num_threads(1)
     try:
-        yield
+        with single_blas_thread():
+            yield
     finally:
         torch.set_num_threads(before)
