@@ -118,6 +118,7 @@ class Draws:
         X : ndarray of shape (n_rows, n_features), float32, standardised
         """
         network, dtype = self.network, working_type(self.network)
+        fixed = network.prepared(self.features, dtype)
         widest = max((network.n_inputs, *network.hidden_layer_sizes, network.n_inducing, network.head.n_raw))
         step = max(1, BLOCK_NUMBERS // (BLOCK_ROWS * widest))
         raw = np.empty((self.n_draws, len(X), network.head.n_raw))
@@ -130,7 +131,7 @@ class Draws:
                 weights = network.views(flat.astype(dtype, copy=False))
                 constants[stretch] = weights.get("constants", 0)
                 weights, repeated = network.repeated(weights, masks, BLOCK_ROWS)
-                fill(raw[stretch], partial(network.raw_outputs, weights, masks=repeated, fixed=self.features))
+                fill(raw[stretch], partial(network.raw_outputs, weights, masks=repeated, fixed=fixed))
         return raw, constants
 
     def random_features(self, X: np.ndarray) -> np.ndarray:
@@ -156,12 +157,13 @@ class Draws:
         """
         network, dtype = self.network, working_type(self.network)
         weights, _ = network.repeated(network.views(self.weights[:1].astype(dtype, copy=False)), None, BLOCK_ROWS)
+        fixed = network.prepared(self.features, dtype)
 
         def of_blocks(blocks, scratch):
-            hidden = network.hidden(weights, blocks, fixed=self.features, scratch=scratch)
+            hidden = network.hidden(weights, blocks, fixed=fixed, scratch=scratch)
             found = np.empty((len(hidden), BLOCK_ROWS, n_columns))
             for h, here in zip(hidden, found, strict=True):
-                here[:] = function(network.cosines(h[None], self.features, scratch)[0], scratch)
+                here[:] = function(network.cosines(h[None], fixed, scratch)[0], scratch)
             return found
 
         out = np.empty((1, len(X), n_columns))

@@ -334,9 +334,22 @@ class Network:
         """√(2/M), what makes Φ of the cosines."""
         return float(np.sqrt(2.0 / self.n_inducing))
 
+    def prepared(self, fixed: dict[str, np.ndarray], dtype) -> dict[str, np.ndarray]:
+        """`fixed` for several calls: with ``feature_affine``, [A; c] of the random features, (hidden_width + 1, M)."""
+        if not self.n_inducing:
+            return fixed
+        affine = np.concatenate([fixed["feature_kernel"], fixed["feature_bias"][None]], dtype=dtype)
+        return {**fixed, "feature_affine": affine}
+
     def cosines(self, h: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
-        """Φ(h) before its scale, shape (n_draws, n_rows, n_inducing)."""
-        z = _affine(h, fixed["feature_kernel"][None], fixed["feature_bias"][None], scratch or Scratch(), "features")
+        """Φ(h) before its scale, shape (n_draws, n_rows, n_inducing): cos([h, 1] [A; c])."""
+        scratch = scratch or Scratch()
+        if "feature_affine" not in fixed:
+            fixed = self.prepared(fixed, h.dtype)
+        # A column of ones costs less than to add c to the product.
+        state = scratch("state", (*h.shape[:2], h.shape[2] + 1), h.dtype)
+        state[..., :-1], state[..., -1] = h, 1
+        z = _affine(state, fixed["feature_affine"][None], None, scratch, "features")
         return np.cos(z, out=z)
 
     def random_features(self, h: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
