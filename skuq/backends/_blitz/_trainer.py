@@ -105,7 +105,8 @@ class Trainer:
             strict=True,
         )
         losses = torch.empty(n_steps, n_members, device=self._device)
-        with single_thread() if self._one_thread else nullcontext():
+        # What is not finite is found in the losses; NumPy need not say it too.
+        with single_thread() if self._one_thread else nullcontext(), np.errstate(all="ignore"):
             start = 0
             for step, batch in enumerate(batches):
                 self._step(step - start, *batch)

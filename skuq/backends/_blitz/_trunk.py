@@ -183,8 +183,7 @@ class Trunk:
 
         self._features = None
         if network.n_inducing:
-            by_numpy = one_thread and weights.device.type == "cpu"
-            self._features = (_NumpyRandomFeatures if by_numpy else _RandomFeatures)(features, states[-1])
+            self._features = _RandomFeatures(features, states[-1], one_thread)
             states[-1] = self._features.cosines
         *layers, out = zip(network.layers, states, strict=True)
         layers = [_Dense(layer, weights, gradient, state) for layer, state in layers]
@@ -266,51 +265,33 @@ class _Bins:
 
 
 class _RandomFeatures:
-    """cos(h A + c), the same for all draws; the factor √(2/M) is left to the few raw outputs."""
+    """cos(h A + c), the same for all draws; the factor √(2/M) is left to the few raw outputs.
 
-    def __init__(self, features, state):
-        kernel, bias = features["feature_kernel"], features["feature_bias"]
-        n_draws, n_rows, _ = state.shape
-        self.scale = (2.0 / len(bias)) ** 0.5
-        self._affine = torch.cat([kernel, bias[None]])
-        # ∂/∂h = −[sin(z) ⊙ ∂/∂cos] Aᵀ
-        self._minus_transposed = -kernel.T.contiguous()
-        self._state = state.view(n_draws * n_rows, -1)
-        self._z = state.new_empty(n_draws * n_rows, len(bias))
-        self.cosines, self.gradient = (state.new_empty(n_draws, n_rows, len(bias)) for _ in range(2))
-
-    def forward(self):
-        torch.mm(self._state, self._affine, out=self._z)
-        torch.cos(self._z, out=self.cosines.view_as(self._z))
-
-    def backward(self, out):
-        torch.sin(self._z, out=self._z)
-        self._z.mul_(self.gradient.view_as(self._z))
-        torch.mm(self._z, self._minus_transposed, out=out.view(len(self._z), -1))
-
-
-class _NumpyRandomFeatures(_RandomFeatures):
-    """The same by NumPy in the memory of the tensors, on one thread.
-
-    Its cosine takes a third of torch's time (2.13), and its product half where MKL, not made by Intel, has no AVX-512.
+    On one thread NumPy computes it in the memory of the tensors: its cosine takes a third of the time of torch's (2.13), and its
+    products half of it where MKL, on processors not made by Intel, goes without AVX-512.
     """
 
-    def __init__(self, features, state):
-        super().__init__(features, state)
-        tensors = self._affine, self._minus_transposed, self._state, self._z
-        self._arrays = [
-            tensor.numpy() for tensor in (*tensors, *(t.view_as(self._z) for t in (self.cosines, self.gradient)))
-        ]
+    def __init__(self, features, state, one_thread):
+        kernel, bias = features["feature_kernel"], features["feature_bias"]
+        n_draws, n_rows, _ = state.shape
+        by_numpy = one_thread and state.device.type == "cpu"
+        self._library, self._array = (np, torch.Tensor.numpy) if by_numpy else (torch, torch.Tensor.detach)
+        self.scale = (2.0 / len(bias)) ** 0.5
+        self.cosines, self.gradient = (state.new_empty(n_draws, n_rows, len(bias)) for _ in range(2))
+        self._cosines, self._gradient = (
+            self._array(t.view(n_draws * n_rows, -1)) for t in (self.cosines, self.gradient)
+        )
+        self._affine = self._array(torch.cat([kernel, bias[None]]))
+        # ∂/∂h = −[sin(z) ⊙ ∂/∂cos] Aᵀ
+        self._minus_transposed = self._array(-kernel.T.contiguous())
+        self._state = self._array(state.view(n_draws * n_rows, -1))
+        self._z = self._array(state.new_empty(n_draws * n_rows, len(bias)))
 
     def forward(self):
-        affine, _, state, z, cosines, _ = self._arrays
-        np.matmul(state, affine, out=z)
-        with np.errstate(invalid="ignore"):  # torch makes a NaN of infinity without a word
-            np.cos(z, out=cosines)
+        self._library.matmul(self._state, self._affine, out=self._z)
+        self._library.cos(self._z, out=self._cosines)
 
     def backward(self, out):
-        _, minus_transposed, _, z, _, gradient = self._arrays
-        with np.errstate(invalid="ignore", over="ignore"):
-            np.sin(z, out=z)
-            np.multiply(z, gradient, out=z)
-            np.matmul(z, minus_transposed, out=out.view(len(z), -1).numpy())
+        self._library.sin(self._z, out=self._z)
+        self._library.multiply(self._z, self._gradient, out=self._z)
+        self._library.matmul(self._z, self._minus_transposed, out=self._array(out.view(len(self._z), -1)))
