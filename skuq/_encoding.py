@@ -66,16 +66,23 @@ def _edges(x, weight, n_bins):
     return np.array(edges)
 
 
-def encode(X: np.ndarray, bins: np.ndarray) -> np.ndarray:
+def encode(X: np.ndarray, bins: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Features and their bins, (…, n_features · (1 + n_bins)): first all features, then the bins of each.
 
     Parameters
     ----------
     X : ndarray of shape (…, n_features)
     bins : ndarray of shape (4, n_features, n_bins)
+    out : ndarray of the result's shape and type, optional
+        Where to write it.
     """
-    slope, offset, lowest, highest = bins.astype(X.dtype, copy=False)
-    z = X[..., None] * slope
+    n_features, n_bins = bins.shape[1:]
+    slope, offset, lowest, highest = bins.reshape(4, -1).astype(X.dtype, copy=False)
+    if out is None:
+        out = np.empty((*X.shape[:-1], n_features * (1 + n_bins)), X.dtype)
+    out[..., :n_features] = X
+    z = out[..., n_features:]
+    np.multiply(np.repeat(X, n_bins, axis=-1), slope, out=z)
     z += offset
     np.clip(z, lowest, highest, out=z)
-    return np.concatenate([X, z.reshape(*X.shape[:-1], -1)], axis=-1)
+    return out

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._network import Network
 from ._rows import assign_folds
-from ._threads import single_blas_thread
+from ._threads import Scratch, single_blas_thread
 from ._training import Rows
 from .likelihoods import link_parameters
 
@@ -150,13 +150,14 @@ class HeldOut:
             self.weight[k, : len(own)] = rows.weight[own]
         self.X = rows.dense(index.ravel()).reshape(*index.shape, -1)
         self.y = rows.y[index].astype(float)
+        self.scratch = Scratch()
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Scores of these networks, in their order, from the weights of all, (n_members, n_weights)."""
         views = self.network.views(weights[self.scored])
         # A network on the verge of diverging may overflow here; its score is then not finite and loses.
         with np.errstate(over="ignore", invalid="ignore"), single_blas_thread():
-            raw = self.network.raw_outputs(views, self.X, fixed=self.features).astype(float)
+            raw = self.network.raw_outputs(views, self.X, fixed=self.features, scratch=self.scratch).astype(float)
             constants = views.get("constants", np.zeros((len(raw), 0))).astype(float)
             parameters = link_parameters(self.target.head, raw, constants, self.target.fixed)
             loss = self._loss(parameters)

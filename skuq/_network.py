@@ -317,7 +317,7 @@ class Network:
             masks = self._split(masks)
         h = X if X.ndim == 3 else X[None]
         if self.n_bins:
-            h = encode(h, fixed["bins"])
+            h = encode(h, fixed["bins"], scratch("encoded", (*h.shape[:2], self.n_inputs), h.dtype))
         residual = self.architecture == "resnet"
         if residual and self.hidden_layer_sizes:
             h = _affine(h, weights["kernel_in"], weights["bias_in"], scratch, "in")
