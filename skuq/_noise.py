@@ -10,9 +10,6 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-# Members disagree this much more at a row that none of them has seen than at a row that all but one have: 1.0 to 1.4
-# in standard deviations on the sets of docs/defaults.rst.
-UNSEEN_SPREAD = 1.2
 # A mixture's factor is sought between these, as multiples of what its draws need one by one.
 SMALLEST, LARGEST = 0.25, 4.0
 # Intervals whose coverage of held-out rows counts, and how far from the factor of most likelihood one is sought for them.
@@ -112,8 +109,9 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
 
     Only one member has not seen a given row, but the ensemble's answer at a new row is the mixture of all. That mixture
     is imitated at each held-out row: the member that has not seen it says where the mixture lies, the others how the
-    members spread about it. One member's error is larger than the mixture's by the members' own variance, so that share
-    is taken off the errors. All rows are held out by some member, so intervals can be fitted to hold their share.
+    members spread about it, as far as members do that have not seen a row. One member's error is larger than the mixture's by
+    the members' own variance, so that share is taken off the errors. All rows are held out by some member, so intervals can be
+    fitted to hold their share.
 
     Parameters
     ----------
@@ -126,18 +124,52 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     """
     n_members = len(held_out)
     index = np.concatenate(held_out)
-    holder = np.repeat(np.arange(n_members), [len(own) for own in held_out])
+    holder, at = np.repeat(np.arange(n_members), [len(own) for own in held_out]), np.arange(len(index))
     y, weight = rows.y[index].astype(float), rows.weight[index]
     loc = parameters["loc"]
-    foreign = loc[holder, np.arange(len(index))]
-    total = loc.sum(axis=0) - foreign
-    others = total / (n_members - 1)
-    deviation = UNSEEN_SPREAD * (loc - others)
-    deviation[holder, np.arange(len(index))] = 0.0
-    variance = (deviation**2).sum(axis=0) / (n_members - 1)
+    foreign = loc[holder, at]
+    others = (loc.sum(axis=0) - foreign) / (n_members - 1)
+    deviation = loc - others
+    deviation[holder, at] = 0.0
+    seen = np.average((deviation**2).sum(axis=0), axis=0, weights=weight) / max(n_members - 2, 1)
     error = y - foreign
-    share = np.average(variance, axis=0, weights=weight) / np.average(error**2, axis=0, weights=weight)
+    unseen = unseen_variance(error, foreign - others, seen, n_members, weight)
+    share = unseen / np.average(error**2, axis=0, weights=weight)
     # Never less than half of the error is noise or bias that all members have in common.
     error = error * np.sqrt(np.maximum(1 - share, 0.25))
+    deviation *= np.sqrt(unseen / np.maximum(seen, np.finfo(float).tiny))
     imitated = likelihood, {**parameters, "loc": deviation}, error, weight
     return coverage_factor(*imitated, mixture_factor(*imitated))
+
+
+def unseen_variance(error, pull, seen, n_members, weight) -> np.ndarray:
+    """Variance of the members at rows that none of them has seen, (n_outputs,): between two bounds, their geometric mean.
+
+    At least it is that of the members which have seen the rows. At most: say the member that has not seen a row errs there by
+    r − δ, r the error of very many such members and δ its own part, of variance σ². The others are drawn by a·r towards the row:
+    they lie δ − a r away from it, but for their mean's own variance. For an a that all rows have in common, the mean squares
+
+        T = E[r²] + σ²,   V = a² E[r²] + σ²,   C = a E[r²] + σ²   give   σ² = (V T − C²) / (V + T − 2 C);
+
+    the more a differs from row to row, the less σ² is.
+
+    Parameters
+    ----------
+    error : ndarray of shape (n_rows, n_outputs)
+        Errors y − f of the members that have not seen their rows: mean square T.
+    pull : ndarray of shape (n_rows, n_outputs)
+        How far these lie from the mean of the others: mean square V, mean of its product with `error` −C.
+    seen : ndarray of shape (n_outputs,)
+        Variance of the others.
+    n_members : int
+    weight : ndarray of shape (n_rows,)
+    """
+
+    def mean(values):
+        return np.average(values, axis=0, weights=weight)
+
+    total, product = mean(error**2), -mean(error * pull)
+    apart = np.maximum(mean(pull**2) - seen / (n_members - 1), 0)
+    rest = np.maximum(apart + total - 2 * product, np.finfo(float).tiny)
+    highest = np.minimum((apart * total - product**2) / rest, total)
+    return np.sqrt(seen * np.maximum(highest, seen))

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 import skuq
 from skuq._network import Network
-from skuq._noise import coverage_factor, ensemble_factor, fit_siblings, mixture_factor
+from skuq._noise import coverage_factor, ensemble_factor, fit_siblings, mixture_factor, unseen_variance
 from skuq._training import Rows
 from skuq._variational import Posterior
 from skuq.likelihoods import Laplace, LogNormal, Normal, StudentT
@@ -97,6 +97,19 @@ def test_an_ensemble_is_calibrated_at_rows_that_no_member_has_seen(bias):
     spread = np.sqrt(own**2 * (1 - 1 / n_members) + (0.2 * factor[0]) ** 2)
     inside = np.abs(new - loc.mean(axis=0)[:, 0]) < 1.645 * spread
     assert inside.mean() == pytest.approx(0.9, abs=0.03)
+
+
+@pytest.mark.parametrize("drawn", [0.0, 0.6, 0.9])
+def test_members_spread_more_at_rows_that_none_has_seen(drawn):
+    """A variance of 0.25, and of 0.04 among members which the row has drawn to itself: the geometric mean of both."""
+    rng = np.random.default_rng(7)
+    n, n_members = 20_000, 10
+    r, own = rng.normal(size=(n, 1)), 0.5 * rng.normal(size=(n, 1))
+    others = drawn * r + 0.2 * rng.normal(size=(n_members - 1, n, 1)).mean(axis=0)
+    found = unseen_variance(r - own, own - others, np.array([0.04]), n_members, np.ones(n))
+    assert found[0] == pytest.approx(0.5 * 0.2, rel=0.03)
+    # Never less than that of the members which have seen the rows.
+    assert unseen_variance(r, -others, np.array([0.04]), n_members, np.ones(n))[0] == pytest.approx(0.04, rel=0.05)
 
 
 @pytest.mark.parametrize("n_members", [1, 2, 3])
