@@ -111,7 +111,7 @@ class RandomFeatureGP:
     def _scaled(self, j, kept, scale, dtype):
         """Directions times the root of their shares, as the columns of a contiguous matrix, which products read fastest.
 
-        Columns of zeros fill it up to whole vectors of the processor: so a product of more columns takes less time.
+        Columns of zeros fill it up to whole vectors of the processor, with which a product takes less time.
         """
         vectors = self.directions[j][kept]
         columns = np.zeros((vectors.shape[1], -(-len(vectors) // VECTOR) * VECTOR), dtype)

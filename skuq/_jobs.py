@@ -107,7 +107,7 @@ def train_in_groups(job: Job, groups: list[np.ndarray], verbose=False) -> Outcom
     jobs = [job.group(which, int(seed)) for which, seed in zip(groups, seeds, strict=True)]
     nested = (get_active_backend()[0].nesting_level or 0) > 0
     parallel = Parallel(n_jobs=1 if nested else len(jobs), verbose=10 if verbose else 0)
-    # The groups have the cores: whatever their workers compute besides takes one thread.
+    # Groups in threads of this process share its cores; workers of other processes have limits of their own.
     with single_blas_thread(), _interruption_as_file() as stop:
         try:
             outcomes = parallel(delayed(_work)(job, os.getpid(), stop) for job in jobs)

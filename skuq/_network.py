@@ -335,7 +335,7 @@ class Network:
         return float(np.sqrt(2.0 / self.n_inducing))
 
     def prepared(self, fixed: dict[str, np.ndarray], dtype) -> dict[str, np.ndarray]:
-        """`fixed` for several calls: with ``feature_affine``, [A; c] of the random features, (hidden_width + 1, M)."""
+        """`fixed` and, of random features, ``feature_affine`` = [A; c], (hidden_width + 1, M), made once for several calls."""
         if not self.n_inducing:
             return fixed
         affine = np.concatenate([fixed["feature_kernel"], fixed["feature_bias"][None]], dtype=dtype)

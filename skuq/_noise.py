@@ -109,9 +109,9 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
 
     Only one member has not seen a given row, but the ensemble's answer at a new row is the mixture of all. That mixture
     is imitated at each held-out row: the member that has not seen it says where the mixture lies, the others how the
-    members spread about it, as far as members do that have not seen a row. One member's error is larger than the mixture's by
-    the members' own variance, so that share is taken off the errors. All rows are held out by some member, so intervals can be
-    fitted to hold their share.
+    members spread about it, stretched to how far members spread at rows that none has seen. One member's error is larger than the
+    mixture's by the members' own variance, so that share is taken off the errors. (Of two members nothing is known of the
+    spread.) All rows are held out by some member, so intervals can be fitted to hold their share.
 
     Parameters
     ----------
@@ -120,20 +120,20 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
         At the held-out rows of the first member, the second, and so on.
     rows : Rows
     held_out : list of ndarray
-        Indices of each member's held-out rows, disjoint.
+        Indices of each member's held-out rows; any two members' are disjoint, or of the same fold.
     """
-    n_members = len(held_out)
     index = np.concatenate(held_out)
-    holder, at = np.repeat(np.arange(n_members), [len(own) for own in held_out]), np.arange(len(index))
+    holder = np.repeat(np.arange(len(held_out)), [len(own) for own in held_out])
     y, weight = rows.y[index].astype(float), rows.weight[index]
     loc = parameters["loc"]
-    foreign = loc[holder, at]
-    others = (loc.sum(axis=0) - foreign) / (n_members - 1)
-    deviation = loc - others
-    deviation[holder, at] = 0.0
-    seen = np.average((deviation**2).sum(axis=0), axis=0, weights=weight) / max(n_members - 2, 1)
+    foreign = loc[holder, np.arange(len(index))]
+    has_seen = np.stack([~np.isin(index, own) for own in held_out])[..., None]
+    n_others = has_seen.sum(axis=0)
+    others = loc.sum(axis=0, where=has_seen) / n_others
+    deviation = np.where(has_seen, loc - others, 0.0)
+    seen = np.average((deviation**2).sum(axis=0) / np.maximum(n_others - 1, 1), axis=0, weights=weight)
     error = y - foreign
-    unseen = unseen_variance(error, foreign - others, seen, n_members, weight)
+    unseen = unseen_variance(error, foreign - others, seen, n_others, weight)
     share = unseen / np.average(error**2, axis=0, weights=weight)
     # Never less than half of the error is noise or bias that all members have in common.
     error = error * np.sqrt(np.maximum(1 - share, 0.25))
@@ -142,16 +142,16 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     return coverage_factor(*imitated, mixture_factor(*imitated))
 
 
-def unseen_variance(error, pull, seen, n_members, weight) -> np.ndarray:
+def unseen_variance(error, pull, seen, n_others, weight) -> np.ndarray:
     """Variance of the members at rows that none of them has seen, (n_outputs,): between two bounds, their geometric mean.
 
-    At least it is that of the members which have seen the rows. At most: say the member that has not seen a row errs there by
-    r − δ, r the error of very many such members and δ its own part, of variance σ². The others are drawn by a·r towards the row:
-    they lie δ − a r away from it, but for their mean's own variance. For an a that all rows have in common, the mean squares
+    The one is the variance of the members which have seen the rows. The other: say the member that has not seen a row errs
+    there by r − δ, r the error of very many such members and δ its own part, of variance σ². The row has drawn the others to
+    itself by a·r, so they lie a r − δ away, but for their mean's own error. For an a that all rows have in common, the mean squares
 
         T = E[r²] + σ²,   V = a² E[r²] + σ²,   C = a E[r²] + σ²   give   σ² = (V T − C²) / (V + T − 2 C);
 
-    the more a differs from row to row, the less σ² is.
+    the more a differs from row to row, the less σ² is. Where this is no more than the first bound, that one stands.
 
     Parameters
     ----------
@@ -161,7 +161,8 @@ def unseen_variance(error, pull, seen, n_members, weight) -> np.ndarray:
         How far these lie from the mean of the others: mean square V, mean of its product with `error` −C.
     seen : ndarray of shape (n_outputs,)
         Variance of the others.
-    n_members : int
+    n_others : ndarray of shape (n_rows, 1)
+        How many others there are.
     weight : ndarray of shape (n_rows,)
     """
 
@@ -169,7 +170,8 @@ def unseen_variance(error, pull, seen, n_members, weight) -> np.ndarray:
         return np.average(values, axis=0, weights=weight)
 
     total, product = mean(error**2), -mean(error * pull)
-    apart = np.maximum(mean(pull**2) - seen / (n_members - 1), 0)
-    rest = np.maximum(apart + total - 2 * product, np.finfo(float).tiny)
-    highest = np.minimum((apart * total - product**2) / rest, total)
+    apart = np.maximum(mean(pull**2) - seen * mean(1 / n_others), 0)
+    rest = apart + total - 2 * product  # 0 where the others meet their rows exactly
+    known = rest > np.finfo(np.float32).eps * total
+    highest = np.divide(apart * total - product**2, rest, out=np.zeros_like(total), where=known)
     return np.sqrt(seen * np.maximum(highest, seen))

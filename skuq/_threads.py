@@ -5,6 +5,7 @@ product of a few rows then takes a hundred times as long. Whole blocks on thread
 the functions between the products run in parallel too.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -27,7 +28,10 @@ def _blas() -> ThreadpoolController:
 
 
 class _SingleThread:
-    """BLAS on one thread while anyone is inside; the last to leave puts back what the first had found."""
+    """BLAS on one thread while anyone is inside; the last to leave puts back what the first had found.
+
+    The number is taken for the process's, as OpenBLAS and MKL have it, not for each thread's.
+    """
 
     def __init__(self):
         self.lock, self.n_inside = Lock(), 0
@@ -48,6 +52,9 @@ class _SingleThread:
 
 
 _SINGLE = _SingleThread()
+if hasattr(os, "register_at_fork"):
+    # Whoever was inside is not in the child.
+    os.register_at_fork(after_in_child=_SINGLE.__init__)  # type: ignore[misc]
 
 
 def single_blas_thread() -> _SingleThread:

@@ -103,13 +103,13 @@ def test_an_ensemble_is_calibrated_at_rows_that_no_member_has_seen(bias):
 def test_members_spread_more_at_rows_that_none_has_seen(drawn):
     """A variance of 0.25, and of 0.04 among members which the row has drawn to itself: the geometric mean of both."""
     rng = np.random.default_rng(7)
-    n, n_members = 20_000, 10
+    n, n_others = 20_000, np.full((20_000, 1), 9)
     r, own = rng.normal(size=(n, 1)), 0.5 * rng.normal(size=(n, 1))
-    others = drawn * r + 0.2 * rng.normal(size=(n_members - 1, n, 1)).mean(axis=0)
-    found = unseen_variance(r - own, own - others, np.array([0.04]), n_members, np.ones(n))
+    others = drawn * r + 0.2 * rng.normal(size=(9, n, 1)).mean(axis=0)
+    found = unseen_variance(r - own, own - others, np.array([0.04]), n_others, np.ones(n))
     assert found[0] == pytest.approx(0.5 * 0.2, rel=0.03)
     # Never less than that of the members which have seen the rows.
-    assert unseen_variance(r, -others, np.array([0.04]), n_members, np.ones(n))[0] == pytest.approx(0.04, rel=0.05)
+    assert unseen_variance(r, -others, np.array([0.04]), n_others, np.ones(n))[0] == pytest.approx(0.04, rel=0.05)
 
 
 @pytest.mark.parametrize("n_members", [1, 2, 3])

@@ -4,6 +4,7 @@ import pickle
 import random
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import joblib
@@ -178,11 +179,11 @@ def test_blas_gets_its_threads_back_in_whatever_order_threads_leave():
         return {library["filepath"]: library["num_threads"] for library in _blas().info()}
 
     before = threads()
-    first, second = single_blas_thread(), single_blas_thread()
-    allowed = first.__enter__()
-    assert allowed == max(before.values())
-    assert second.__enter__() == 1
-    first.__exit__(None, None, None)
-    assert set(threads().values()) == {1}
-    second.__exit__(None, None, None)
+    if not before:
+        pytest.skip("NumPy's BLAS is not one that can be limited")
+    with ExitStack() as first, ExitStack() as second:
+        assert first.enter_context(single_blas_thread()) == max(before.values())
+        assert second.enter_context(single_blas_thread()) == 1
+        first.close()
+        assert set(threads().values()) == {1}
     assert threads() == before

@@ -68,7 +68,7 @@ class Row:
         Hand-written time over skuq's, for each of `BACKENDS`; () where nothing is asked.
     timed : {"fit", "predict"}
     compared : {"warm", "cold"}
-        Which ratio `asked` is about.
+        Which ratio `asked` is about; cold is the first run of a process, compilation included, imports not.
     needs : str or None
         File below the data folder.
     """

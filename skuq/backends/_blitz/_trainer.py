@@ -288,10 +288,10 @@ def check_device(device):
 @contextmanager
 def single_thread():
     """Hold torch and NumPy's BLAS to one thread each, and restore the numbers after."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with single_blas_thread():
+    with single_blas_thread():
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
             yield
-    finally:
-        torch.set_num_threads(before)
+        finally:
+            torch.set_num_threads(before)
