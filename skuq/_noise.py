@@ -147,7 +147,8 @@ def unseen_variance(error, pull, seen, n_others, weight) -> np.ndarray:
 
     The one is the variance of the members which have seen the rows. The other: say the member that has not seen a row errs
     there by r − δ, r the error of very many such members and δ its own part, of variance σ². The row has drawn the others to
-    itself by a·r, so they lie a r − δ away, but for their mean's own error. For an a that all rows have in common, the mean squares
+    itself by a·r, so they lie a r − δ away, but for their mean's own error. For an a that all rows have in common, the mean
+    squares
 
         T = E[r²] + σ²,   V = a² E[r²] + σ²,   C = a E[r²] + σ²   give   σ² = (V T − C²) / (V + T − 2 C);
 
