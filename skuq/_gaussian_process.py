@@ -11,6 +11,7 @@ Dropping those of λ_k ≤ ε·s makes v larger, by at most ε of itself: a dire
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import linalg
@@ -85,19 +86,24 @@ class RandomFeatureGP:
             (n_rows, n_outputs + n_precisions), float64; the variance in squared latent units. Sums are of the features' type.
         """
         n_outputs = beta.shape[1]
-        betas = {dtype: (scale * beta).astype(dtype) for dtype in (np.dtype(np.float32), np.dtype(float))}
         n_weak = [int(np.searchsorted(values, STRONG * self.ridge)) for values in self.eigenvalues]
         strong = [self._scaled(j, slice(n, None), scale, float) for j, n in enumerate(n_weak)]
-        rounded = [self._scaled(j, slice(None), scale, np.float32) for j in range(len(n_weak))]
+
+        @cache
+        def of_type(dtype):
+            return (scale * beta).astype(dtype), [
+                self._scaled(j, slice(None), scale, dtype) for j in range(len(n_weak))
+            ]
 
         def moments(features, scratch=None):
             scratch, single = scratch or Scratch(), features.dtype == np.float32
             out = np.empty((len(features), n_outputs + len(n_weak)))
-            out[:, :n_outputs] = features @ betas[features.dtype]
+            typed_beta, directions = of_type(features.dtype)
+            out[:, :n_outputs] = features @ typed_beta
             norm = scale**2 * _squares(features)
             for j, n in enumerate(n_weak):
-                scaled = rounded[j] if single else self._scaled(j, slice(None), scale, float)
-                removed = np.matmul(features, scaled, out=scratch("removed", (len(out), scaled.shape[1]), scaled.dtype))
+                shape = len(out), directions[j].shape[1]
+                removed = np.matmul(features, directions[j], out=scratch("removed", shape, features.dtype))
                 variance = (norm - _squares(removed)).astype(float, copy=False)
                 if single and (cancelled := np.flatnonzero(variance < CANCELLED)).size:
                     rows = features[cancelled].astype(float)
