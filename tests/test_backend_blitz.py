@@ -1,5 +1,7 @@
 """The PyTorch and BLiTZ backend against autograd, torch.optim, scikit-learn, scipy and BLiTZ itself."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -530,7 +532,17 @@ def test_missing_device_is_named():
         backend.Trainer(program, start(program, 1, np.random.default_rng(0)), {}, Knobs(), 0, device="cuda")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def assert_gpu_takes_the_same_steps(program, features, knobs, rng, sigma=0.1, rtol=1e-3):
+    parameters, data = start(program, 2, rng, sigma), (*batches(program.network, 10, 2, 8, rng), np.full(10, 1e-3))
+    cpu, gpu = (backend.Trainer(program, parameters, features, knobs, 0, device) for device in ("cpu", "cuda"))
+    assert_allclose(gpu.run(*data), cpu.run(*data), rtol=rtol)
+    assert_allclose(gpu.parameters(), cpu.parameters(), rtol=rtol, atol=2e-3)
+
+
+@needs_gpu
 @pytest.mark.parametrize("kind", ["point", "mean_field", "full_covariance", "everything"])
 def test_gpu_takes_the_same_steps(kind):
     rng = np.random.default_rng(14)
@@ -540,9 +552,73 @@ def test_gpu_takes_the_same_steps(kind):
         program = Program(network, l1=True, spectral_norm=True)
     features = network.initial_random_features(rng, 1.0)
     knobs = prior_knobs(network, rng, l1=1e-3, l2=1e-3, weight_decay=1e-3)
-    parameters, data = start(program, 2, rng, 1e-6), (*batches(network, 10, 2, 8, rng), np.full(10, 1e-3))
-    cpu, gpu = (backend.Trainer(program, parameters, features, knobs, 0, device) for device in ("cpu", "cuda"))
-    assert_allclose(gpu.run(*data), cpu.run(*data), rtol=0.05)
+    assert_gpu_takes_the_same_steps(program, features, knobs, rng, 1e-6, 0.05)
+
+
+@needs_gpu
+@pytest.mark.parametrize("family", HEADS)
+def test_gpu_takes_the_same_steps_with_every_likelihood(family):
+    program, knobs = Program(make(HEADS[family])), Knobs(beta=0.5, fixed=fixed_values(family))
+    assert_gpu_takes_the_same_steps(program, {}, knobs, np.random.default_rng(15))
+
+
+@needs_gpu
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("architecture", ["mlp", "resnet"])
+def test_gpu_takes_the_same_steps_with_every_activation(activation, architecture):
+    program = Program(make(HEADS["categorical"], (6, 6), activation, architecture))
+    assert_gpu_takes_the_same_steps(program, {}, Knobs(), np.random.default_rng(16))
+
+
+@needs_gpu
+@pytest.mark.parametrize("kind", ["dropout", "mean_field"])
+def test_gpu_takes_the_same_steps_in_one_run_or_several(kind):
+    rng = np.random.default_rng(17)
+    network = make(HEADS["normal"])
+    program = Program(network, dropout=True) if kind == "dropout" else posterior_program(network, prior="scale_mixture")
+    knobs = prior_knobs(network, rng, dropout_rate=0.5)
+    parameters, data = start(program, 2, rng), (*batches(network, 10, 2, 8, rng), np.full(10, 1e-3))
+    whole, pieces = (backend.Trainer(program, parameters, {}, knobs, 0, "cuda") for _ in range(2))
+    losses = whole.run(*data)
+    found = [pieces.run(*(array[part] for array in data)) for part in (slice(1), slice(1, 4), slice(4, None))]
+    assert_array_equal(np.concatenate(found), losses)
+    assert_array_equal(pieces.parameters(), whole.parameters())
+    # Numbers that change from step to step: the same batch twice has two losses.
+    same = [np.repeat(array[:1], 10, axis=0) for array in data[:3]]
+    assert len(np.unique(whole.run(*same, np.zeros(10))[:, 0])) == 10
+
+
+def test_gradients_are_limited_on_a_gpu_as_elsewhere():
+    rng = np.random.default_rng(18)
+    gradient = torch.zeros(3, 5)
+    host, device = (limit(gradient.clone()) for limit in (_optimizer.GradientLimit, _optimizer.DeviceGradientLimit))
+    for step in range(40):
+        new = torch.tensor(rng.standard_normal((3, 5)), dtype=torch.float32)
+        # A spike, a gradient of nothing at first, and one that is not finite.
+        new[0] *= 1e4 if step == 20 else 1
+        new[1] *= step > 4
+        new[2] /= step != 30
+        for limit in (host, device):
+            limit._gradient.copy_(new)
+            limit.apply()
+        assert_allclose(device._gradient, host._gradient, rtol=1e-5)
+        assert step != 20 or host._gradient[0].norm() < 1e-2 * new[0].norm()
+
+
+@pytest.mark.parametrize("kind", ["dropout", "mean_field", "student_t"])
+def test_nothing_keeps_the_buffers_of_a_trainer_that_is_done_with(kind):
+    rng = np.random.default_rng(19)
+    network = make(HEADS[kind if kind in HEADS else "normal"])
+    program = posterior_program(network, kind) if kind == "mean_field" else Program(network, dropout=kind == "dropout")
+    trainer = backend.Trainer(program, start(program, 2, rng), {}, prior_knobs(network, rng, dropout_rate=0.5), 0)
+    trainer.run(*batches(network, 3, 2, 8, rng), np.full(3, 1e-3))
+    kept = weakref.ref(trainer)
+    gc.disable()
+    try:
+        del trainer
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 # ---------------------------------------------------------------------------------------------- native models

@@ -1,6 +1,7 @@
 """The update of all members' parameters after a backward pass: Adam, decay, soft threshold, spectral norm."""
 
 from itertools import groupby
+from math import log
 
 import torch
 
@@ -29,25 +30,28 @@ class Adam:
         self._mask, self._proximal = mask, l1
         self._moments = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self._n_steps = torch.zeros((), device=parameters.device)
-        self._scratch = torch.empty_like(parameters) if l1 else None
-        # Mean of the squared length of each member's gradients, with the memory of the second moment.
-        self._squares = [0.0] * len(parameters)
-        self._memory = 0.0  # sum of that mean's weights
+        self._scratch = torch.empty_like(parameters) if l1 or self._decay else None
+        self._limit = (GradientLimit if parameters.device.type == "cpu" else DeviceGradientLimit)(gradient)
 
     def reset(self):
         """Forget the moments and the step count."""
         for state in (*self._moments, self._n_steps):
             state.zero_()
-        self._squares = [0.0] * len(self._squares)
-        self._memory = 0.0
+        self._limit.reset()
 
     def step(self, learning_rate):
-        """Move the parameters along the gradient, in the order penalty, limit, Adam, decay, soft threshold."""
+        """Move the parameters along the gradient, in the order penalty, limit, Adam, decay, soft threshold.
+
+        Parameters
+        ----------
+        learning_rate : float or Tensor of shape ()
+        """
         if self._l2:
             self._gradient.addcmul_(self._parameters, self._mask, value=self._l2)
-        self._shorten()
+        self._limit.apply()
         if self._decay:
-            self._parameters.addcmul_(self._parameters, self._mask, value=-learning_rate * self._decay)
+            torch.mul(self._parameters, self._mask, out=self._scratch)
+            self._parameters.sub_(self._scratch.mul_(learning_rate * self._decay))
         first, second = self._moments
         self._n_steps.add_(1)
         # The kernel behind torch.optim.Adam(fused=True), without that class's bookkeeping for each step.
@@ -69,8 +73,40 @@ class Adam:
         if self._proximal:
             self._soft_threshold(learning_rate)
 
-    def _shorten(self):
-        """Shorten gradients to at most `LONGEST_GRADIENT` times the length that is usual for a member."""
+    def _soft_threshold(self, learning_rate):
+        # The threshold carries Adam's own preconditioner, so that the fixed point is the Lasso's.
+        t = self._scratch
+        torch.sqrt(self._moments[1], out=t)
+        bias_correction = -torch.expm1(self._n_steps * log(ADAM_BETA2))
+        t.mul_(bias_correction.rsqrt_()).add_(ADAM_EPSILON)
+        torch.div(self._mask, t, out=t)
+        t.mul_(learning_rate * self._l1)
+        # x − clip(x, −t, t) is exactly 0 within the threshold.
+        torch.clamp(self._parameters, min=-t, max=t, out=t)
+        self._parameters.sub_(t)
+
+
+class GradientLimit:
+    """Shortens gradients to at most `LONGEST_GRADIENT` times the length that is usual for a member.
+
+    Parameters
+    ----------
+    gradient : Tensor of shape (n_members, n_parameters)
+        Shortened in place.
+    """
+
+    def __init__(self, gradient):
+        self._gradient = gradient
+        self.reset()
+
+    def reset(self):
+        """Forget what is usual."""
+        # Mean of the squared length of each member's gradients, with the memory of Adam's second moment.
+        self._squares = [0.0] * len(self._gradient)
+        self._memory = 0.0  # sum of that mean's weights
+
+    def apply(self):
+        """Shorten the gradients, and take their lengths into account from now on."""
         lengths = torch.linalg.vector_norm(self._gradient, dim=1).tolist()
         factors = [1.0] * len(lengths)
         for m, length in enumerate(lengths):
@@ -83,16 +119,29 @@ class Adam:
         if min(factors) < 1:
             self._gradient.mul_(self._gradient.new_tensor(factors)[:, None])
 
-    def _soft_threshold(self, learning_rate):
-        # The threshold carries Adam's own preconditioner, so that the fixed point is the Lasso's.
-        t = self._scratch
-        torch.sqrt(self._moments[1], out=t)
-        t.mul_((1 - ADAM_BETA2 ** self._n_steps.item()) ** -0.5).add_(ADAM_EPSILON)
-        torch.div(self._mask, t, out=t)
-        t.mul_(learning_rate * self._l1)
-        # x − clip(x, −t, t) is exactly 0 within the threshold.
-        torch.clamp(self._parameters, min=-t, max=t, out=t)
-        self._parameters.sub_(t)
+
+class DeviceGradientLimit(GradientLimit):
+    """The same in the memory of a GPU, which the processor then need not wait for."""
+
+    def __init__(self, gradient):
+        self._squares, self._memory = gradient.new_zeros(len(gradient)), gradient.new_zeros(())
+        self._one = gradient.new_ones(())
+        super().__init__(gradient)
+
+    def reset(self):
+        """Forget what is usual."""
+        self._squares.zero_()
+        self._memory.zero_()
+
+    def apply(self):
+        """Shorten the gradients, and take their lengths into account from now on."""
+        lengths = torch.linalg.vector_norm(self._gradient, dim=1)
+        longest = LONGEST_GRADIENT * (self._squares / self._memory.clamp_min(_TINY)).sqrt()
+        too_long = (lengths > longest) & (longest > 0)
+        limited = torch.where(too_long, longest, lengths)
+        self._gradient.mul_(torch.where(too_long, longest / lengths, self._one)[:, None])
+        self._squares.lerp_(limited.square(), 1 - ADAM_BETA2)
+        self._memory.lerp_(self._one, 1 - ADAM_BETA2)
 
 
 class SpectralBound:

@@ -1,11 +1,14 @@
 """Training on PyTorch: hand-derived gradients on preallocated buffers, all members and weight samples at once."""
 
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from operator import call
 
 import numpy as np
 import torch
 
 from ..._threads import single_blas_thread
+from ._graph import Replayed
 from ._losses import head_gradient, negative_log_likelihood
 from ._optimizer import Adam, SpectralBound
 from ._posterior import weight_sampler
@@ -101,7 +104,7 @@ class Trainer:
             X.unbind(0),
             y.unbind(0),
             (weight / self._n_samples).unsqueeze(-1).unbind(0),
-            np.asarray(learning_rate, dtype=float).tolist(),
+            self._rates(learning_rate),
             strict=True,
         )
         losses = torch.empty(n_steps, n_members, device=self._device)
@@ -117,19 +120,29 @@ class Trainer:
         return losses.cpu().numpy()
 
     def _step(self, slot, x, y, row_weight, learning_rate):
-        trunk, sampler = self._trunk, self._sampler
-        noise = self._noise.next() if sampler else None
-        if sampler:
-            sampler.draw(noise)
-        if self._mask_bits:
-            self._draw_masks()
-        trunk.load(x)
-        trunk.forward()
-        self._record(slot, noise)
+        noise = self._noise.next() if self._sampler else None
+        bits = self._mask_bits.next() if self._mask_bits else None
+        do_forward, do_backward = self._halves
+        do_forward(self._forward, x, noise, bits)
+        self._record(slot)
+        do_backward(self._backward, y, row_weight, learning_rate)
+
+    def _forward(self, x, noise, bits):
+        """From a batch, and the random numbers of its step, to raw outputs."""
+        self._step_noise = noise
+        if noise is not None:
+            self._sampler.draw(noise)
+        if bits is not None:
+            self._set_masks(bits)
+        self._trunk.load(x)
+        self._trunk.forward()
+
+    def _backward(self, y, row_weight, learning_rate):
+        """From the raw outputs to the next parameters."""
         self._head_gradient(y, row_weight)
-        trunk.backward()
-        if sampler:
-            sampler.collect(noise)
+        self._trunk.backward()
+        if self._sampler:
+            self._sampler.collect(self._step_noise)
         for start, stop in self._frozen:
             self._gradient[:, start:stop].zero_()
         if self._ridge:
@@ -139,13 +152,13 @@ class Trainer:
         if self._spectral:
             self._spectral.step()
 
-    def _record(self, slot, noise):
+    def _record(self, slot):
         """Keep what the loss of this step needs; losses are evaluated for many steps at once."""
         present = {
             "raw": self._raw,
             "parameters": self._parameters,
             "weights": self._sampler and self._sampler.weights,
-            "noise": noise,
+            "noise": self._step_noise,
         }
         for name, slots in self._slots.items():
             slots[slot].copy_(present[name])
@@ -209,19 +222,23 @@ class Trainer:
             kept["parameters"] = self._parameters
         if sampler:
             noise = self._parameters.new_empty(*leading, network.n_layer_weights)
-            self._noise = RandomBlocks(noise, lambda block: block.normal_(generator=self._generator))
+            self._noise = RandomBlocks(noise, partial(torch.Tensor.normal_, generator=self._generator))
             if program.prior == "scale_mixture":
                 kept |= {"weights": sampler.weights, "noise": noise}
         n_slots = steps_ahead(HISTORY_FLOATS, sum(tensor.numel() for tensor in kept.values()))
         self._history = {name: tensor.new_empty(n_slots, *tensor.shape) for name, tensor in kept.items()}
         self._slots = {name: steps.unbind(0) for name, steps in self._history.items()}
+        # What does the two halves of a step; between them lies what their losses need.
+        self._halves = (Replayed(), Replayed()) if self._device.type == "cuda" else (call, call)
 
     def _allocate_masks(self, n_units_rows, leading):
         """Buffers of the dropout masks: one random 16-bit number for each unit and row."""
         sizes = self._program.network.hidden_layer_sizes
         n_numbers = n_units_rows * sum(sizes)
         bits = torch.empty(-(-n_numbers // 4), dtype=torch.int64, device=self._device)
-        self._mask_bits = RandomBlocks(bits, lambda block: block.random_(-(2**63), None, generator=self._generator))
+        # By name: a function that held self would keep all buffers until the next garbage collection.
+        generator = self._generator
+        self._mask_bits = RandomBlocks(bits, lambda block: block.random_(-(2**63), None, generator=generator))
         self._mask_values = self._parameters.new_empty(n_numbers)
         keep = 1.0 - float(self._knobs.dropout_rate)
         self._mask_limit = max(round(keep * 2**16) - 2**15 - 1, -(2**15))
@@ -231,10 +248,16 @@ class Trainer:
             for part, size in zip(self._mask_values.split([n_units_rows * s for s in sizes]), sizes, strict=True)
         ]
 
-    def _draw_masks(self):
-        numbers = self._mask_bits.next().view(torch.int16)[: len(self._mask_values)]
+    def _set_masks(self, bits):
+        numbers = bits.view(torch.int16)[: len(self._mask_values)]
         torch.le(numbers, self._mask_limit, out=self._mask_values)
         self._mask_values.mul_(self._mask_scale)
+
+    def _rates(self, learning_rate):
+        """Learning rate of each step: a number, or on a GPU, where a graph reads it, a tensor."""
+        if self._device.type == "cuda":
+            return self._tensor(learning_rate).unbind(0)
+        return np.asarray(learning_rate, float).tolist()
 
     def _tensor(self, array):
         return torch.tensor(np.asarray(array, dtype=np.float32), device=self._device)
