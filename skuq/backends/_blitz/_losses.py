@@ -4,8 +4,11 @@ The three heads of nearly every fit (normal, Bernoulli, categorical) have their 
 buffers; the others go through autograd, from the raw outputs only.
 """
 
+from functools import cached_property
+
 import torch
 from torch import distributions
+from torch.distributions.utils import broadcast_all
 from torch.nn import functional as F
 
 from ...likelihoods import EXP_LIMIT, LEAST_SLOPE
@@ -50,6 +53,18 @@ def link_parameters(head, raw, constants, fixed):
     }
 
 
+class StudentT(distributions.StudentT):
+    """Student's t whose χ² is made when it is drawn from: that copies a number to the GPU, which no recording allows."""
+
+    def __init__(self, df, loc, scale, validate_args=None):
+        self.df, self.loc, self.scale = broadcast_all(df, loc, scale)
+        distributions.Distribution.__init__(self, self.df.size(), validate_args=validate_args)
+
+    @cached_property
+    def _chi2(self):
+        return distributions.Chi2(self.df)
+
+
 def distribution(family, parameters, validate_args=None):
     """``torch.distributions`` object of a regression family with these named parameters."""
     p = parameters
@@ -58,7 +73,7 @@ def distribution(family, parameters, validate_args=None):
     if family == "laplace":
         return distributions.Laplace(p["loc"], p["scale"], validate_args=validate_args)
     if family == "student_t":
-        return distributions.StudentT(p["df"], p["loc"], p["scale"], validate_args=validate_args)
+        return StudentT(p["df"], p["loc"], p["scale"], validate_args=validate_args)
     if family == "gamma":
         return distributions.Gamma(p["shape"], p["shape"] / p["mean"], validate_args=validate_args)
     if family == "poisson":
