@@ -160,10 +160,10 @@ class Draws:
         fixed = network.prepared(self.features, dtype)
 
         def of_blocks(blocks, scratch):
-            hidden = network.hidden(weights, blocks, fixed=fixed, scratch=scratch)
-            found = np.empty((len(hidden), BLOCK_ROWS, n_columns))
-            for h, here in zip(hidden, found, strict=True):
-                here[:] = function(network.cosines(h[None], fixed, scratch)[0], scratch)
+            states = network.affine_states(network.hidden(weights, blocks, fixed=fixed, scratch=scratch), scratch)
+            found = np.empty((len(blocks), BLOCK_ROWS, n_columns))
+            for here, state in zip(found, states, strict=True):
+                here[:] = function(network.cosines(state[None], fixed, scratch)[0], scratch)
             return found
 
         out = np.empty((1, len(X), n_columns))

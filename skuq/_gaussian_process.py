@@ -11,7 +11,7 @@ Dropping those of λ_k ≤ ε·s makes v larger, by at most ε of itself: a dire
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 
 import numpy as np
 from scipy import linalg
@@ -23,13 +23,15 @@ NEGLIGIBLE = 1e-2
 # In float32 a variance below this is too small a difference: its error is near 4e-7 whatever the variance, so that of larger
 # ones is at most 1e-4 of them, a hundredth of ε.
 CANCELLED = 1e-2
-# There, directions of λ above this many s are summed in float64. Any other leaves at least half of its part of the variance:
-# together they remove no more than the variance itself, and in float32 round by no more than a float32 of that size.
-STRONG = 1.0
+# There, directions of λ above this many s are summed in float64. What the others remove, R, is at most this many times the
+# variance v, for each leaves s / (s + λ) of its part, and float32 rounds it by near 4e-7·√R: 1e-4 of v where v is 1e-4.
+STRONG = 10.0
+# So many rows at once.
+AT_ONCE = 64
 # A pivoted Cholesky factor stops where what it leaves is this share of the smallest eigenvalue kept.
 UNRESOLVED = 1e-6
-# Float32 numbers that a processor handles at once.
-VECTOR = 16
+# Bytes that a processor handles at once.
+VECTOR = 64
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class RandomFeatureGP:
         """λ / (s + λ) of each direction: the share of its prior variance that the data removed."""
         return [values / (self.ridge + values) for values in self.eigenvalues]
 
-    def moments(self, beta: np.ndarray, scale: float = 1.0) -> Callable[..., np.ndarray]:
+    def moments(
+        self, beta: np.ndarray, scale: float = 1.0, dtype: type = float, kept: Scratch | None = None
+    ) -> Callable[..., np.ndarray]:
         """Function from features to the mean Φβ beside the variance of each row.
 
         Parameters
@@ -78,51 +82,59 @@ class RandomFeatureGP:
         beta : ndarray of shape (n_inducing, n_outputs)
         scale : float
             What the features are still to be multiplied by, to be Φ.
+        dtype : {float, numpy.float32}
+            Of the features, and of the sums over them.
+        kept : Scratch, optional
+            Holds what the function multiplies by.
 
         Returns
         -------
         callable
-            Features of shape (n_rows, n_inducing), float32 or float64, and optionally a :class:`Scratch`, to
-            (n_rows, n_outputs + n_precisions), float64; the variance in squared latent units. Sums are of the features' type.
+            Features of shape (n_rows, n_inducing) and optionally a :class:`Scratch` to (n_rows, n_outputs + n_precisions),
+            float64; the variance in squared latent units.
         """
-        n_outputs = beta.shape[1]
+        kept = kept or Scratch()
+        n_outputs, n_precisions = beta.shape[1], len(self.eigenvalues)
         n_weak = [int(np.searchsorted(values, STRONG * self.ridge)) for values in self.eigenvalues]
-        strong = [self._scaled(j, slice(n, None), scale, float) for j, n in enumerate(n_weak)]
-
-        @cache
-        def of_type(dtype):
-            return (scale * beta).astype(dtype), [
-                self._scaled(j, slice(None), scale, dtype) for j in range(len(n_weak))
-            ]
+        # β stands before the first directions: one product for both.
+        before = [scale * beta, *[beta[:, :0]] * (n_precisions - 1)]
+        factors = [self._factors(j, 0, scale, b, partial(kept, f"all {j}"), dtype) for j, b in enumerate(before)]
+        strong = [
+            self._factors(j, n, scale, beta[:, :0], partial(kept, f"strong {j}"), float) for j, n in enumerate(n_weak)
+        ]
 
         def moments(features, scratch=None):
-            scratch, single = scratch or Scratch(), features.dtype == np.float32
-            out = np.empty((len(features), n_outputs + len(n_weak)))
-            typed_beta, directions = of_type(features.dtype)
-            out[:, :n_outputs] = features @ typed_beta
+            scratch = scratch or Scratch()
+            out = np.empty((len(features), n_outputs + n_precisions))
             norm = scale**2 * _squares(features)
             for j, n in enumerate(n_weak):
-                shape = len(out), directions[j].shape[1]
-                removed = np.matmul(features, directions[j], out=scratch("removed", shape, features.dtype))
+                shape = len(out), factors[j].shape[1]
+                removed = np.matmul(features, factors[j], out=scratch("removed", shape, dtype))
+                if not j:
+                    out[:, :n_outputs], removed = removed[:, :n_outputs], removed[:, n_outputs:]
                 variance = (norm - _squares(removed)).astype(float, copy=False)
-                if single and (cancelled := np.flatnonzero(variance < CANCELLED)).size:
-                    rows = features[cancelled].astype(float)
+                cancelled = np.flatnonzero(variance < CANCELLED) if dtype is np.float32 else np.empty(0, int)
+                for start in range(0, len(cancelled), AT_ONCE):
+                    some = cancelled[start : start + AT_ONCE]
+                    rows = _exact_rows(features, some, scratch)
                     reduced = scale**2 * _squares(rows) - _squares(rows @ strong[j])
-                    variance[cancelled] = reduced - _squares(removed[cancelled, :n])
+                    variance[some] = reduced - _squares(removed[some, :n])
                 np.maximum(variance, 0.0, out=out[:, n_outputs + j])
             return out
 
         return moments
 
-    def _scaled(self, j, kept, scale, dtype):
-        """Directions times the root of their shares, as the columns of a contiguous matrix, which products read fastest.
+    def _factors(self, j, first, scale, before, array, dtype):
+        """Columns `before`, then directions from the `first` on, each times the root of its share.
 
-        Columns of zeros fill it up to whole vectors of the processor, with which a product takes less time.
+        Zeros fill the rows up to whole vectors of the processor, with which a product takes less time.
         """
-        vectors = self.directions[j][kept]
-        columns = np.zeros((vectors.shape[1], -(-len(vectors) // VECTOR) * VECTOR), dtype)
-        root = (scale * np.sqrt(self.shrinkage[j][kept])).astype(dtype)
-        np.multiply(vectors.T, root, out=columns[:, : len(vectors)], casting="same_kind")
+        vectors, n_before = self.directions[j][first:], before.shape[1]
+        stop, per_vector = n_before + len(vectors), VECTOR // np.dtype(dtype).itemsize
+        columns = array((len(before), -(-stop // per_vector) * per_vector), dtype)
+        columns[:, :n_before], columns[:, stop:] = before, 0
+        root = scale * np.sqrt(self.shrinkage[j][first:])
+        np.multiply(vectors.T, root, out=columns[:, n_before:stop], casting="same_kind")
         return columns
 
     def draw(self, noise: np.ndarray) -> np.ndarray:
@@ -159,6 +171,15 @@ class RandomFeatureGP:
         identity = ridge * np.eye(precision.shape[1])
         pairs = [_keep(linalg.eigh(matrix - identity), ridge) for matrix in precision.astype(float)]
         return cls(ridge, [np.ascontiguousarray(vectors.T) for _, vectors in pairs], [values for values, _ in pairs])
+
+
+def _exact_rows(rows, index, scratch):
+    """At most `AT_ONCE` rows in float64."""
+    found, exact = (scratch(str(dtype), (AT_ONCE, rows.shape[1]), dtype)[: len(index)] for dtype in (rows.dtype, float))
+    # An array of their own would cost more for its pages than for its numbers; another mode than "clip" makes one.
+    np.take(rows, index, axis=0, out=found, mode="clip")
+    exact[:] = found
+    return exact
 
 
 def _squares(rows):

@@ -341,20 +341,34 @@ class Network:
         affine = np.concatenate([fixed["feature_kernel"], fixed["feature_bias"][None]], dtype=dtype)
         return {**fixed, "feature_affine": affine}
 
-    def cosines(self, h: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
-        """Φ(h) before its scale, shape (n_draws, n_rows, n_inducing): cos([h, 1] [A; c])."""
-        scratch = scratch or Scratch()
+    @staticmethod
+    def affine_states(h: np.ndarray, scratch=None) -> np.ndarray:
+        """[h, 1], shape (n_draws, n_rows, hidden_width + 1): with a column of ones a product also adds c, at less cost."""
+        shape = (*h.shape[:2], h.shape[2] + 1)
+        states = np.empty(shape, h.dtype) if scratch is None else scratch("states", shape, h.dtype)
+        states[..., :-1], states[..., -1] = h, 1
+        return states
+
+    def cosines(self, states: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
+        """Φ(h) before its scale, shape (n_draws, n_rows, n_inducing): cos([h, 1] [A; c]).
+
+        Parameters
+        ----------
+        states : ndarray of shape (n_draws, n_rows, hidden_width + 1)
+            Of :meth:`affine_states`.
+        fixed : dict of ndarray
+            What :attr:`fixed_shapes` lists, or what :meth:`prepared` makes of it.
+        scratch : Scratch, optional
+            Holds the result until the next call.
+        """
         if "feature_affine" not in fixed:
-            fixed = self.prepared(fixed, h.dtype)
-        # A column of ones costs less than to add c to the product.
-        state = scratch("state", (*h.shape[:2], h.shape[2] + 1), h.dtype)
-        state[..., :-1], state[..., -1] = h, 1
-        z = _affine(state, fixed["feature_affine"][None], None, scratch, "features")
+            fixed = self.prepared(fixed, states.dtype)
+        z = _affine(states, fixed["feature_affine"][None], None, scratch or Scratch(), "features")
         return np.cos(z, out=z)
 
     def random_features(self, h: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
         """Φ(h), shape (n_draws, n_rows, n_inducing)."""
-        z = self.cosines(h, fixed, scratch)
+        z = self.cosines(self.affine_states(h, scratch), fixed, scratch)
         z *= np.asarray(self.feature_scale, z.dtype)
         return z
 

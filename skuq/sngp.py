@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import Estimator
 from ._classification import ClassifierTask
-from ._draws import Draws
+from ._draws import Draws, working_type
 from ._gaussian_process import RandomFeatureGP, posterior_mean
 from ._network import Network
 from ._parameters import estimator, parameter
@@ -24,6 +24,7 @@ from ._predictive import (
     mean_field_logits,
 )
 from ._regression import RegressorTask
+from ._threads import borrowed_scratch
 from .backends import Program
 from .likelihoods import Normal, link_parameters
 
@@ -179,8 +180,9 @@ def latent_moments(draws: Draws, posterior: RandomFeatureGP, rows: np.ndarray):
     """Mean (n_rows, n_raw), variance (n_rows, n_precisions) and raw constants (1, n_constants) of standardised rows."""
     views = draws.network.views(draws.weights[:1])
     beta = views["kernel_out"][0].astype(float)
-    moments = posterior.moments(beta, draws.network.feature_scale)
-    both = draws.of_cosines(rows, moments, beta.shape[1] + len(posterior.directions))
+    with borrowed_scratch() as kept:
+        moments = posterior.moments(beta, draws.network.feature_scale, working_type(draws.network), kept)
+        both = draws.of_cosines(rows, moments, beta.shape[1] + len(posterior.directions))
     return both[:, : beta.shape[1]], both[:, beta.shape[1] :], views.get("constants", np.zeros((1, 0))).astype(float)
 
 

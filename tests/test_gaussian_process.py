@@ -22,7 +22,7 @@ def test_moments_are_those_of_the_dense_precision(dtype, ridge, n_rows, n_inputs
     if n_inputs == 2:
         assert all(len(values) < 200 for values in posterior.eigenvalues)
     features = np.concatenate([train, far]).astype(dtype)
-    found = posterior.moments(beta)(features)
+    found = posterior.moments(beta, dtype=dtype)(features)
     exact = features.astype(float)
     # Each sum as exact as its terms.
     assert (np.abs(found[:, :3] - exact @ beta) <= 4 * np.finfo(dtype).eps * np.abs(exact) @ np.abs(beta)).all()
