@@ -36,13 +36,14 @@ def fit_bins(X: np.ndarray, weight: np.ndarray, n_bins: int) -> np.ndarray:
     X, weight = X[::step].astype(float), weight[::step]
     bins = np.zeros((4, X.shape[1], n_bins))
     for j, x in enumerate(X.T):
-        edges = _edges(x, weight, n_bins)
+        order = np.argsort(x)
+        values, own = x[order], weight[order]
+        edges = _edges(values, own, n_bins)
         if len(edges) < 3:
             continue
         width = np.diff(edges)
-        part = np.clip((x[:, None] - edges[:-1]) / width, 0, 1)
-        mean = np.average(part, axis=0, weights=weight)
-        scale = np.sqrt(BINS_VARIANCE / n_bins) / np.sqrt(np.average((part - mean) ** 2, axis=0, weights=weight))
+        mean, variance = _moments_of_parts(values, own, edges)
+        scale = np.sqrt(BINS_VARIANCE / n_bins / variance)
         bins[:, j, : len(width)] = (
             scale / width,
             -scale * (edges[:-1] / width + mean),
@@ -52,10 +53,9 @@ def fit_bins(X: np.ndarray, weight: np.ndarray, n_bins: int) -> np.ndarray:
     return bins.astype(np.float32)
 
 
-def _edges(x, weight, n_bins):
-    """Different weighted quantiles of one column, its ends included."""
-    order = np.argsort(x, kind="stable")
-    values, total = x[order], np.cumsum(weight[order])
+def _edges(values, weight, n_bins):
+    """Different weighted quantiles of a column in ascending order, its ends included."""
+    total = np.cumsum(weight)
     share = total / total[-1]
     # A hair below, so that rounding of the weights' sum does not decide between two values.
     positions = np.searchsorted(share, np.arange(1, n_bins) / n_bins - 1e-9)
@@ -64,6 +64,25 @@ def _edges(x, weight, n_bins):
         if value - edges[-1] > RESOLUTION * max(abs(value), abs(edges[-1])):
             edges.append(value)
     return np.array(edges)
+
+
+def _moments_of_parts(values, weight, edges):
+    """Weighted mean and variance of each bin's part, 0 before its edges and 1 after them, of a column in ascending order."""
+    n_bins = len(edges) - 1
+    bounds = np.searchsorted(values, edges[1:-1], side="right")
+    own = np.repeat(np.arange(n_bins), np.diff(bounds, prepend=0, append=len(values)))
+    part = np.clip((values - edges[own]) / np.diff(edges)[own], 0, 1)
+
+    def within(numbers):
+        return np.bincount(own, weight * numbers, n_bins)
+
+    share = within(1.0)
+    before, total = np.cumsum(share) - share, share.sum()
+    after = total - before - share
+    mean = (within(part) + after) / total
+    # No differences of large sums: where nearly all rows are on one side, little is left.
+    variance = (within((part - mean[own]) ** 2) + before * mean**2 + after * (1 - mean) ** 2) / total
+    return mean, variance
 
 
 def encode(X: np.ndarray, bins: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

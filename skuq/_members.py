@@ -148,7 +148,8 @@ class HeldOut:
         for k, own in enumerate(scored_rows):
             index[k, : len(own)] = own
             self.weight[k, : len(own)] = rows.weight[own]
-        self.X = rows.dense(index.ravel()).reshape(*index.shape, -1)
+        # Encoded once: it takes longer than all that follows.
+        self.X = network.inputs(rows.dense(index.ravel()).reshape(*index.shape, -1), features)
         self.y = rows.y[index].astype(float)
         self.scratch = Scratch()
 

@@ -301,6 +301,7 @@ class Network:
         ----------
         weights : dict of ndarray, from :meth:`views`, leading axis n_draws (or 1, shared by all masks)
         X : ndarray of shape (n_rows, n_features) or (n_draws, n_rows, n_features)
+            Or, in place of the features, what :meth:`inputs` makes of them.
         masks : ndarray of shape (n_draws, n_units) or list of ndarray of shape (n_draws, size), optional
             Dropout masks, scaled by 1 / keep probability; the same for every row.
         fixed : dict of ndarray, optional
@@ -316,8 +317,8 @@ class Network:
         if isinstance(masks, np.ndarray):
             masks = self._split(masks)
         h = X if X.ndim == 3 else X[None]
-        if self.n_bins:
-            h = encode(h, fixed["bins"], scratch("encoded", (*h.shape[:2], self.n_inputs), h.dtype))
+        if h.shape[2] != self.n_inputs:
+            h = self.inputs(h, fixed, scratch)
         residual = self.architecture == "resnet"
         if residual and self.hidden_layer_sizes:
             h = _affine(h, weights["kernel_in"], weights["bias_in"], scratch, "in")
@@ -328,6 +329,13 @@ class Network:
                 z = _by_row(np.multiply, z, masks[i], scratch, "masked")
             h = np.add(h, z, out=h if len(h) == len(z) else z) if residual else z
         return h
+
+    def inputs(self, X: np.ndarray, fixed, scratch=None) -> np.ndarray:
+        """What the first layer takes, shape (n_draws, n_rows, n_inputs): the features, or their encoding."""
+        if not self.n_bins:
+            return X
+        out = None if scratch is None else scratch("encoded", (*X.shape[:2], self.n_inputs), X.dtype)
+        return encode(X, fixed["bins"], out)
 
     @property
     def feature_scale(self) -> float:
