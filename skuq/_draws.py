@@ -70,7 +70,7 @@ def by_blocks(X: np.ndarray, together: int = 1):
             x = np.concatenate([x, np.zeros((missing, X.shape[1]), X.dtype)])
         parts.append((rows, x.reshape(-1, BLOCK_ROWS, X.shape[1])))
 
-    with parallel_map() as each:
+    with parallel_map(len(parts)) as each:
 
         def fill(out, function):
             def part(rows_and_blocks):

@@ -97,10 +97,14 @@ class RandomFeatureGP:
         n_outputs, n_precisions = beta.shape[1], len(self.eigenvalues)
         n_weak = [int(np.searchsorted(values, STRONG * self.ridge)) for values in self.eigenvalues]
         # β stands before the first directions: one product for both.
-        before = [scale * beta, *[beta[:, :0]] * (n_precisions - 1)]
+        nothing = beta[:, :0]
+        before = [scale * beta, *[nothing] * (n_precisions - 1)]
         factors = [self._factors(j, 0, scale, b, partial(kept, f"all {j}"), dtype) for j, b in enumerate(before)]
+        single = dtype is np.float32
         strong = [
-            self._factors(j, n, scale, beta[:, :0], partial(kept, f"strong {j}"), float) for j, n in enumerate(n_weak)
+            self._factors(j, n, scale, nothing, partial(kept, f"strong {j}"), float)
+            for j, n in enumerate(n_weak)
+            if single
         ]
 
         def moments(features, scratch=None):
@@ -113,7 +117,7 @@ class RandomFeatureGP:
                 if not j:
                     out[:, :n_outputs], removed = removed[:, :n_outputs], removed[:, n_outputs:]
                 variance = (norm - _squares(removed)).astype(float, copy=False)
-                cancelled = np.flatnonzero(variance < CANCELLED) if dtype is np.float32 else np.empty(0, int)
+                cancelled = np.flatnonzero(variance < CANCELLED) if single else np.empty(0, int)
                 for start in range(0, len(cancelled), AT_ONCE):
                     some = cancelled[start : start + AT_ONCE]
                     rows = _exact_rows(features, some, scratch)
@@ -175,8 +179,9 @@ class RandomFeatureGP:
 
 def _exact_rows(rows, index, scratch):
     """At most `AT_ONCE` rows in float64."""
-    found, exact = (scratch(str(dtype), (AT_ONCE, rows.shape[1]), dtype)[: len(index)] for dtype in (rows.dtype, float))
-    # An array of their own would cost more for its pages than for its numbers; another mode than "clip" makes one.
+    shape = AT_ONCE, rows.shape[1]
+    found, exact = scratch("found", shape, rows.dtype)[: len(index)], scratch("exact", shape, float)[: len(index)]
+    # A fresh array would cost more for its pages than for its numbers; any mode but "clip" makes one.
     np.take(rows, index, axis=0, out=found, mode="clip")
     exact[:] = found
     return exact

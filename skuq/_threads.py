@@ -7,10 +7,10 @@ the functions between the products run in parallel too.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
 from math import prod
-from threading import Lock
+from threading import Barrier, BrokenBarrierError, Lock
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -18,6 +18,8 @@ from threadpoolctl import ThreadpoolController
 # What one thread keeps between calls, at most.
 KEPT_BYTES = 2**23
 CACHE_LINE = 64
+# Seconds that a thread waits for the others to start; then it begins without them.
+LONGEST_WAIT = 1.0
 # Never more than there were threads at once. Taking from a list and adding to it need no lock.
 _IDLE: list = []
 
@@ -63,15 +65,21 @@ def single_blas_thread() -> _SingleThread:
 
 
 @contextmanager
-def parallel_map():
-    """Give a map of a function over blocks, on as many threads as BLAS was allowed; the list of its results, in order."""
-    with single_blas_thread() as n_threads:
-        if n_threads == 1:
+def parallel_map(n_blocks: int):
+    """Give a map of a function over `n_blocks` blocks, on as many threads as BLAS was allowed; its results in order."""
+    with single_blas_thread() as allowed:
+        n_threads = min(allowed, n_blocks)
+        if n_threads < 2:
             yield lambda function, blocks: [function(block) for block in blocks]
             return
-        with ThreadPoolExecutor(n_threads) as pool:
-            # One block needs no other thread.
-            yield lambda function, blocks: list((map if len(blocks) < 2 else pool.map)(function, blocks))
+        with ThreadPoolExecutor(n_threads, initializer=partial(_meet, Barrier(n_threads))) as pool:
+            yield lambda function, blocks: list(pool.map(function, blocks))
+
+
+def _meet(barrier):
+    """Wait for the other threads: one that starts while another is busy may stay on that one's core for milliseconds."""
+    with suppress(BrokenBarrierError):
+        barrier.wait(LONGEST_WAIT)
 
 
 class Scratch:

@@ -4,15 +4,18 @@ import pickle
 import random
 import subprocess
 import sys
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from time import sleep
 
 import joblib
 import numpy as np
 import pytest
 from _table import ESTIMATORS, assert_same, each_backend, each_estimator, fitted, make, outputs, problem
 
-from skuq._threads import _blas, single_blas_thread
+from skuq import _threads
+from skuq._threads import _blas, parallel_map, single_blas_thread
 
 MODULES = {"tensorflow": ["tensorflow", "tensorflow_probability", "tf_keras", "keras"], "blitz": ["torch", "blitz"]}
 # One of each method, in both tasks.
@@ -187,3 +190,30 @@ def test_blas_gets_its_threads_back_in_whatever_order_threads_leave():
         first.close()
         assert set(threads().values()) == {1}
     assert threads() == before
+
+
+@pytest.mark.parametrize("n_blocks", [0, 1, 2, 3, 20])
+def test_blocks_are_shared_out_to_threads_that_start_together(n_blocks, monkeypatch):
+    monkeypatch.setattr(_threads, "single_blas_thread", lambda: nullcontext(3))
+    at_work = set()
+
+    def work(block):
+        at_work.add(threading.current_thread())
+        if n_blocks > 1 and block < min(n_blocks, 3):
+            sleep(0.02)  # the first blocks are all begun before one is done
+        return block**2
+
+    with parallel_map(n_blocks) as each:
+        assert each(work, range(n_blocks)) == [block**2 for block in range(n_blocks)]
+        assert len(at_work) == min(n_blocks, 3)
+        assert (threading.current_thread() in at_work) == (n_blocks == 1)
+        # Once more on the same threads, and what a block raises is raised.
+        assert each(abs, range(n_blocks)) == list(range(n_blocks))
+        if n_blocks:
+            with pytest.raises(ZeroDivisionError):
+                each(lambda block: 1 // block, range(n_blocks))
+
+
+def test_a_thread_does_not_wait_for_ever_for_one_that_cannot_start(monkeypatch):
+    monkeypatch.setattr(_threads, "LONGEST_WAIT", 0.01)
+    _threads._meet(threading.Barrier(2))
