@@ -80,7 +80,7 @@ def _moments_of_parts(values, weight, edges):
     before, total = np.cumsum(share) - share, share.sum()
     after = total - before - share
     mean = (within(part) + after) / total
-    # No differences of large sums: where nearly all rows are on one side, little is left.
+    # Not the mean square less the squared mean: where nearly all rows are on one side, they differ by little.
     variance = (within((part - mean[own]) ** 2) + before * mean**2 + after * (1 - mean) ** 2) / total
     return mean, variance
 

@@ -24,9 +24,10 @@ NEGLIGIBLE = 1e-2
 # ones is at most 1e-4 of them, a hundredth of ε.
 CANCELLED = 1e-2
 # There, directions of λ above this many s are summed in float64. What the others remove, R, is at most this many times the
-# variance v, for each leaves s / (s + λ) of its part, and float32 rounds it by near 4e-7·√R: 1e-4 of v where v is 1e-4.
+# variance v, for each leaves s / (s + λ) of its part, and float32 rounds it by less than 4e-7·√R. So the error of v is at most
+# 1e-4 of it where v is 1e-4, and grows as 1/√v.
 STRONG = 10.0
-# So many rows at once.
+# So many rows at once, a quarter of a block: rarely are there more, and float64 takes twice the memory.
 AT_ONCE = 64
 # A pivoted Cholesky factor stops where what it leaves is this share of the smallest eigenvalue kept.
 UNRESOLVED = 1e-6

@@ -15,13 +15,13 @@ from threading import Barrier, BrokenBarrierError, Lock
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-# What one thread keeps between calls, at most.
+# What is kept between calls, of each kind for as many as were in use at once: at most this many bytes for one.
 KEPT_BYTES = 2**23
 CACHE_LINE = 64
 # Seconds that a thread waits for the others to start; then it begins without them.
 LONGEST_WAIT = 1.0
-# Never more than there were threads at once. Taking from a list and adding to it need no lock.
-_IDLE: list = []
+# Taking from a list and adding to it need no lock.
+_IDLE: dict[str, list] = {"blocks": [], "factors": []}
 
 
 @lru_cache(maxsize=1)
@@ -111,15 +111,15 @@ def _aligned(shape, dtype):
 
 
 @contextmanager
-def borrowed_scratch():
-    """Arrays for one block, kept for the next one of any thread, in this call or a later one.
+def borrowed_scratch(kind: str = "blocks"):
+    """Arrays for one block, kept for the next one of any thread, in this call or a later one; or "factors" for all blocks.
 
     The pages of a fresh array are mapped and zeroed at their first use, which for a block takes longer than its arithmetic.
     """
     try:
-        scratch = _IDLE.pop()
+        scratch = _IDLE[kind].pop()
     except IndexError:
         scratch = Scratch()
     yield scratch
     if scratch.nbytes <= KEPT_BYTES:
-        _IDLE.append(scratch)
+        _IDLE[kind].append(scratch)

@@ -180,7 +180,7 @@ def latent_moments(draws: Draws, posterior: RandomFeatureGP, rows: np.ndarray):
     """Mean (n_rows, n_raw), variance (n_rows, n_precisions) and raw constants (1, n_constants) of standardised rows."""
     views = draws.network.views(draws.weights[:1])
     beta = views["kernel_out"][0].astype(float)
-    with borrowed_scratch() as kept:
+    with borrowed_scratch("factors") as kept:
         moments = posterior.moments(beta, draws.network.feature_scale, working_type(draws.network), kept)
         both = draws.of_cosines(rows, moments, beta.shape[1] + len(posterior.directions))
     return both[:, : beta.shape[1]], both[:, beta.shape[1] :], views.get("constants", np.zeros((1, 0))).astype(float)

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -551,12 +552,18 @@ class SameNumbers:
 
 
 def assert_gpu_takes_the_same_steps(program, features, knobs, rng, rtol=1e-3):
-    parameters, data = start(program, 2, rng), (*batches(program.network, 10, 2, 8, rng), np.full(10, 1e-3))
+    parameters, rates = start(program, 2, rng), np.geomspace(2e-3, 2e-4, 10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_trainer, "RandomBlocks", SameNumbers)
         cpu, gpu = (backend.Trainer(program, parameters, features, knobs, 0, device) for device in ("cpu", "cuda"))
+        # Batches of another size have buffers of their own.
+        for n_rows in (8, 5, 8):
+            data = (*batches(program.network, 10, 2, n_rows, rng), rates)
+            assert_allclose(gpu.run(*data), cpu.run(*data), rtol=rtol)
+        assert_allclose(gpu.parameters(), cpu.parameters(), rtol=rtol, atol=2e-3)
+        for trainer in (cpu, gpu):
+            trainer.load(parameters)
         assert_allclose(gpu.run(*data), cpu.run(*data), rtol=rtol)
-    assert_allclose(gpu.parameters(), cpu.parameters(), rtol=rtol, atol=2e-3)
 
 
 @needs_gpu
@@ -568,7 +575,7 @@ def assert_gpu_takes_the_same_steps(program, features, knobs, rng, rtol=1e-3):
         ({"l1": True, "spectral_norm": True}, 0.02),
         ({"posterior": "mean_field", "prior": "normal"}, 1e-3),
         ({"posterior": "mean_field", "prior": "scale_mixture", "l1": True}, 1e-3),
-        ({"posterior": "full_covariance", "prior": "normal", "dropout": True}, 1e-3),
+        ({"posterior": "full_covariance", "prior": "normal", "dropout": True}, 0.01),
     ],
 )
 @pytest.mark.parametrize("n_inducing", [0, 8])
@@ -605,7 +612,7 @@ def test_gpu_takes_the_same_steps_in_one_run_or_several(kind):
     network = make(HEADS["normal"])
     program = Program(network, dropout=True) if kind == "dropout" else posterior_program(network, prior="scale_mixture")
     knobs = prior_knobs(network, rng, dropout_rate=0.5)
-    parameters, data = start(program, 2, rng), (*batches(network, 10, 2, 8, rng), np.full(10, 1e-3))
+    parameters, data = start(program, 2, rng), (*batches(network, 10, 2, 8, rng), np.geomspace(1e-2, 1e-4, 10))
     whole, pieces = (backend.Trainer(program, parameters, {}, knobs, 0, "cuda") for _ in range(2))
     losses = whole.run(*data)
     found = [pieces.run(*(array[part] for array in data)) for part in (slice(1), slice(1, 4), slice(4, None))]
@@ -615,6 +622,25 @@ def test_gpu_takes_the_same_steps_in_one_run_or_several(kind):
     # Numbers that change from step to step: the same batch twice has two losses.
     same = [np.repeat(array[:1], 10, axis=0) for array in data[:3]]
     assert len(np.unique(whole.run(*same, np.zeros(10))[:, 0])) == 10
+    # And a rate that is read in each step: none moves nothing.
+    assert_array_equal(whole.parameters(), pieces.parameters())
+
+
+@needs_gpu
+def test_gpu_trains_in_threads_side_by_side():
+    rng = np.random.default_rng(20)
+    program = Program(make(HEADS["normal"]))
+    parameters, data = start(program, 2, rng), (*batches(program.network, 50, 2, 8, rng), np.full(50, 1e-3))
+
+    def train():
+        trainer = backend.Trainer(program, parameters, {}, Knobs(), 0, "cuda")
+        trainer.run(*data)
+        return trainer.parameters()
+
+    expected = train()
+    with ThreadPoolExecutor(4) as pool:
+        for found in [pool.submit(train) for _ in range(16)]:
+            assert_array_equal(found.result(), expected)
 
 
 def test_gradients_are_limited_on_a_gpu_as_elsewhere():
@@ -634,12 +660,14 @@ def test_gradients_are_limited_on_a_gpu_as_elsewhere():
         assert step != 20 or host._gradient[0].norm() < 1e-2 * new[0].norm()
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 @pytest.mark.parametrize("kind", ["dropout", "mean_field", "student_t"])
-def test_nothing_keeps_the_buffers_of_a_trainer_that_is_done_with(kind):
+def test_nothing_keeps_the_buffers_of_a_trainer_that_is_done_with(kind, device):
     rng = np.random.default_rng(19)
     network = make(HEADS[kind if kind in HEADS else "normal"])
     program = posterior_program(network, kind) if kind == "mean_field" else Program(network, dropout=kind == "dropout")
-    trainer = backend.Trainer(program, start(program, 2, rng), {}, prior_knobs(network, rng, dropout_rate=0.5), 0)
+    knobs = prior_knobs(network, rng, dropout_rate=0.5)
+    trainer = backend.Trainer(program, start(program, 2, rng), {}, knobs, 0, device)
     trainer.run(*batches(network, 3, 2, 8, rng), np.full(3, 1e-3))
     kept = weakref.ref(trainer)
     gc.disable()

@@ -131,7 +131,7 @@ def text(result: dict) -> str:
         f"{m['load'][0]:.1f}; device {result['settings']['device']}; commit {m['commit']}"
     )
     if result["settings"]["device"] == "cuda":
-        head += f"; {m['gpu']}"
+        head += f"; {m.get('gpu') or 'unknown GPU'}"
     if result["settings"]["quick"]:
         head += "\nA smoke run: few epochs and rows. Its ratios mean nothing."
     parts = [head, _ratios(summaries), _cold(summaries), _scale(summaries, result["settings"]["quick"])]
@@ -207,7 +207,7 @@ def _scale(summaries, quick) -> str:
                 ]
             )
     header = "row|backend|rows|skuq s|µs a row and epoch|× smallest|MB over|MB in all|MB allowed|quality"
-    return table("skuq alone: growing tables, and rows whose hand-written side is not installed", header, lines)
+    return table("skuq alone: growing tables, and rows whose hand-written side did not run", header, lines)
 
 
 def _seconds(value: float) -> str:

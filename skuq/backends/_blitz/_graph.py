@@ -1,6 +1,11 @@
 """Work that a GPU repeats, as one CUDA graph: launching its kernels one by one takes longer than they run."""
 
+from threading import Lock
+
 import torch
+
+# While one thread records, torch (2.11) lets no other replay: both count what they take from the same default generator.
+_ONE_AT_A_TIME = Lock()
 
 
 class Replayed:
@@ -32,15 +37,16 @@ class Replayed:
             # As it is: libraries set themselves up at their first use, which no recording allows.
             function(*self._arguments)
             return
-        if self._graph is None:
-            self._graph = self._recorded(function)
-        self._graph.replay()
+        with _ONE_AT_A_TIME:
+            if self._graph is None:
+                self._graph = self._recorded(function)
+            self._graph.replay()
 
     def _recorded(self, function):
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            # Other threads may use the GPU meanwhile.
+            # What other threads do meanwhile is not recorded.
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 function(*self._arguments)

@@ -40,7 +40,7 @@ class Adam:
         self._limit.reset()
 
     def step(self, learning_rate):
-        """Move the parameters along the gradient, in the order penalty, limit, Adam, decay, soft threshold.
+        """Move the parameters along the gradient, in the order penalty, limit, decay, Adam, soft threshold.
 
         Parameters
         ----------
