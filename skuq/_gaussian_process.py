@@ -11,7 +11,6 @@ Dropping those of λ_k ≤ ε·s makes v larger, by at most ε of itself: a dire
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from scipy import linalg
@@ -100,13 +99,10 @@ class RandomFeatureGP:
         # β stands before the first directions: one product for both.
         nothing = beta[:, :0]
         before = [scale * beta, *[nothing] * (n_precisions - 1)]
-        factors = [self._factors(j, 0, scale, b, partial(kept, f"all {j}"), dtype) for j, b in enumerate(before)]
-        single = dtype is np.float32
-        strong = [
-            self._factors(j, n, scale, nothing, partial(kept, f"strong {j}"), float)
-            for j, n in enumerate(n_weak)
-            if single
-        ]
+        factors = [self._factors(j, 0, scale, b, kept, f"all {j}", dtype) for j, b in enumerate(before)]
+        single, strong = dtype is np.float32, []
+        if single:
+            strong = [self._factors(j, n, scale, nothing, kept, f"strong {j}", float) for j, n in enumerate(n_weak)]
 
         def moments(features, scratch=None):
             scratch = scratch or Scratch()
@@ -129,14 +125,14 @@ class RandomFeatureGP:
 
         return moments
 
-    def _factors(self, j, first, scale, before, array, dtype):
+    def _factors(self, j, first, scale, before, kept, name, dtype):
         """Columns `before`, then directions from the `first` on, each times the root of its share.
 
         Zeros fill the rows up to whole vectors of the processor, with which a product takes less time.
         """
         vectors, n_before = self.directions[j][first:], before.shape[1]
         stop, per_vector = n_before + len(vectors), VECTOR // np.dtype(dtype).itemsize
-        columns = array((len(before), -(-stop // per_vector) * per_vector), dtype)
+        columns = kept(name, (len(before), -(-stop // per_vector) * per_vector), dtype)
         columns[:, :n_before], columns[:, stop:] = before, 0
         root = scale * np.sqrt(self.shrinkage[j][first:])
         np.multiply(vectors.T, root, out=columns[:, n_before:stop], casting="same_kind")

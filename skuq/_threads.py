@@ -8,7 +8,7 @@ the functions between the products run in parallel too.
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import prod
 from threading import Barrier, BrokenBarrierError, Lock
 
@@ -72,7 +72,7 @@ def parallel_map(n_blocks: int):
         if n_threads < 2:
             yield lambda function, blocks: [function(block) for block in blocks]
             return
-        with ThreadPoolExecutor(n_threads, initializer=partial(_meet, Barrier(n_threads))) as pool:
+        with ThreadPoolExecutor(n_threads, initializer=_meet, initargs=(Barrier(n_threads),)) as pool:
             yield lambda function, blocks: list(pool.map(function, blocks))
 
 

@@ -539,7 +539,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 class SameNumbers:
     """Random numbers that are the same on every device, in place of `RandomBlocks`."""
 
-    def __init__(self, like, fill):
+    def __init__(self, like, generator, fill, *arguments):
         self._like, self._generator = like, torch.Generator().manual_seed(0)
 
     def next(self):

@@ -1,7 +1,6 @@
 """Training on PyTorch: hand-derived gradients on preallocated buffers, all members and weight samples at once."""
 
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from operator import call
 
 import numpy as np
@@ -129,7 +128,7 @@ class Trainer:
 
     def _forward(self, x, noise, bits):
         """From a batch, and the random numbers of its step, to raw outputs."""
-        self._step_noise = noise
+        self._step_noise = noise  # on a GPU the graph's own, which the other half reads too
         if noise is not None:
             self._sampler.draw(noise)
         if bits is not None:
@@ -222,7 +221,7 @@ class Trainer:
             kept["parameters"] = self._parameters
         if sampler:
             noise = self._parameters.new_empty(*leading, network.n_layer_weights)
-            self._noise = RandomBlocks(noise, partial(torch.Tensor.normal_, generator=self._generator))
+            self._noise = RandomBlocks(noise, self._generator, torch.Tensor.normal_)
             if program.prior == "scale_mixture":
                 kept |= {"weights": sampler.weights, "noise": noise}
         n_slots = steps_ahead(HISTORY_FLOATS, sum(tensor.numel() for tensor in kept.values()))
@@ -236,9 +235,7 @@ class Trainer:
         sizes = self._program.network.hidden_layer_sizes
         n_numbers = n_units_rows * sum(sizes)
         bits = torch.empty(-(-n_numbers // 4), dtype=torch.int64, device=self._device)
-        # By name: a function that held self would keep all buffers until the next garbage collection.
-        generator = self._generator
-        self._mask_bits = RandomBlocks(bits, lambda block: block.random_(-(2**63), None, generator=generator))
+        self._mask_bits = RandomBlocks(bits, self._generator, torch.Tensor.random_, -(2**63), None)
         self._mask_values = self._parameters.new_empty(n_numbers)
         keep = 1.0 - float(self._knobs.dropout_rate)
         self._mask_limit = max(round(keep * 2**16) - 2**15 - 1, -(2**15))
@@ -272,22 +269,25 @@ class RandomBlocks:
     ----------
     like : Tensor
         Shape, dtype and device of one step's numbers.
+    generator : torch.Generator
     fill : callable
-        Fills a tensor in place with random numbers.
+        Fills a tensor in place: ``fill(tensor, *arguments, generator=generator)``. (One that held the trainer would keep
+        all its buffers until the next garbage collection.)
     """
 
-    def __init__(self, like, fill):
+    def __init__(self, like, generator, fill, *arguments):
         self._block = torch.empty(
             (steps_ahead(NOISE_FLOATS, like.numel()), *like.shape), dtype=like.dtype, device=like.device
         )
-        self._fill = fill
+        self._generator, self._fill, self._arguments = generator, fill, arguments
         self._steps = iter(())
 
     def next(self):
         """Numbers of the next step; valid until the next call."""
         numbers = next(self._steps, None)
         if numbers is None:
-            self._steps = iter(self._fill(self._block).unbind(0))
+            filled = self._fill(self._block, *self._arguments, generator=self._generator)
+            self._steps = iter(filled.unbind(0))
             numbers = next(self._steps)
         return numbers
 
