@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from . import backends
 from ._draws import Draws
 from ._encoding import fit_bins
+from ._folds import count_copies
 from ._jobs import Job, group_members, report, train_group, train_in_groups
 from ._members import Members, plan_members
 from ._network import ACTIVATIONS, ARCHITECTURES, Network
@@ -368,13 +369,14 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         backend = backends.resolve(self.backend)
         index, weight = canonical_rows(X, y, weight)
         X, y = X[index], y[index]
+        copies = count_copies(X, y, weight)
         if previous is not None and not self._continues(previous):
             previous = None
         seeds = self._seeds()
         plan = self._plan_calibration(y, seeds["calibration"], previous)
         own = slice(None) if plan is None else plan.own_rows
         target = self._encode_target(y[own], weight[own], previous)
-        problem = self._pose(X[own], weight[own], target, sizes, seeds, previous)
+        problem = self._pose(X[own], weight[own], copies[own], target, sizes, seeds, previous)
         members, outcome = self._train(backend, problem, previous, context)
         trained = self._refine(problem, members, outcome.parameters)
         noise_scale, spread = self._fit_to_held_out(problem, members, trained)
@@ -428,7 +430,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             )
         return sizes
 
-    def _pose(self, X, weight, target, sizes, seeds, previous) -> Problem:
+    def _pose(self, X, weight, copies, target, sizes, seeds, previous) -> Problem:
         """Standardise the rows and write down the network and the seeds."""
         if previous is not None:
             x_standardizer = previous.x_standardizer
@@ -448,7 +450,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         features = previous.draws.features if kept else self._features(network, seeds["features"])
         if n_bins and not kept:
             features = {**features, "bins": fit_bins(scaled, weight, n_bins)}
-        return Problem(network, Rows(scaled, target.y, target.weight), target, x_standardizer, seeds, features)
+        return Problem(network, Rows(scaled, target.y, target.weight, copies), target, x_standardizer, seeds, features)
 
     def _encodes(self) -> bool:
         """Whether ``input_encoding="auto"`` may encode."""
@@ -494,7 +496,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             rows,
             problem.target,
             members,
-            max(len(own) for own in members.training_rows),
+            max(len(part) for part in members.training),
             self._schedule(n_rows, network),
             self._starting_parameters(problem, rngs, previous),
             rngs,

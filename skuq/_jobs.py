@@ -75,7 +75,7 @@ def train_group(job: Job, progress=None) -> Outcome:
     score = None
     if job.members.holds_out:
         score = job.members.scorer(job.rows, job.program.network, job.target, job.program.mean_weights, job.features)
-    return train(trainer, job.rows, job.members.training_rows, job.schedule, job.rngs, score, progress, job.epoch_rows)
+    return train(trainer, job.rows, job.members.training, job.schedule, job.rngs, score, progress, job.epoch_rows)
 
 
 def group_members(n_members: int, n_jobs: int | None) -> list[np.ndarray]:

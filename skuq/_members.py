@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._folds import Part, divide
 from ._network import Network
-from ._rows import assign_folds
 from ._threads import Scratch, single_blas_thread
 from ._training import Rows
 from .likelihoods import link_parameters
@@ -32,30 +32,30 @@ class Members:
         Networks in all, siblings included.
     kept : ndarray of int
         Those that make up the fitted estimator.
-    training_rows : list of ndarray
-        Indices of the rows each trains on.
-    held_out_rows : list of ndarray
-        Indices of the rows each is scored on; empty for a network that trains on all rows.
+    training : list of Part
+        Rows each trains on.
+    held_out : list of Part
+        Rows each is scored on; empty for a network that trains on all rows.
     """
 
     count: int
     kept: np.ndarray
-    training_rows: list
-    held_out_rows: list
+    training: list[Part]
+    held_out: list[Part]
 
     @property
     def holds_out(self) -> bool:
         """Whether any network is scored on rows it does not see."""
-        return any(len(rows) for rows in self.held_out_rows)
+        return any(len(part) for part in self.held_out)
 
     @property
     def scored(self) -> np.ndarray:
         """Networks that hold rows out."""
-        return np.flatnonzero([len(rows) for rows in self.held_out_rows])
+        return np.flatnonzero([len(part) for part in self.held_out])
 
     def group(self, which: np.ndarray) -> "Members":
         """Some of the members by themselves, none of them a sibling."""
-        training, held_out = ([own[m] for m in which] for own in (self.training_rows, self.held_out_rows))
+        training, held_out = ([own[m] for m in which] for own in (self.training, self.held_out))
         return Members(len(which), np.arange(len(which)), training, held_out)
 
     def scorer(self, rows: Rows, network: Network, target, weights_of, features):
@@ -66,13 +66,13 @@ class Members:
         is everyone's: all keep their weights of the same moment, which is never one at which that network has gone
         astray by itself. Siblings cannot tell, but how all of them fit the same training rows does.
         """
-        held_out = [self.held_out_rows[m] for m in self.scored]
+        held_out = [self.held_out[m] for m in self.scored]
         scoring = HeldOut(self.scored, held_out, rows, network, target, features)
         if len(self.scored) == self.count:
             return lambda parameters: scoring(weights_of(parameters))
         spoken_for = np.setdiff1d(np.arange(self.count), self.scored)
         n_rows = len(rows.weight)
-        compared = np.arange(0, n_rows, -(-n_rows // N_COMPARED))
+        compared = Part(np.arange(0, n_rows, -(-n_rows // N_COMPARED)))
         fitting = HeldOut(np.arange(self.count), [compared] * self.count, rows, network, target, features)
         leeway = ASTRAY * network.head.n_outputs
 
@@ -105,23 +105,21 @@ def plan_members(
     n_siblings : int
         Siblings that "cross_fit" adds; 0 has each network hold out a fold of its own.
     """
-    n_rows = len(rows.weight)
-    everything = np.arange(n_rows)
-    n_folds = min(max(2, round(1 / validation_fraction)), n_rows // 2)
+    everything = Part(np.arange(len(rows.weight)))
+    nothing = Part(everything.rows[:0])
+    n_folds = min(max(2, round(1 / validation_fraction)), int(rows.copies.sum(dtype=float)) // 2)
     if not early_stopping or n_folds < 2:
-        return Members(n_networks, np.arange(n_networks), [everything] * n_networks, [everything[:0]] * n_networks)
-    codes = np.zeros(n_rows) if strata is None else strata
-    folds = assign_folds(codes, n_folds, strata is not None, rng)
+        return Members(n_networks, np.arange(n_networks), [everything] * n_networks, [nothing] * n_networks)
+    folds = divide(rows.weight, rows.copies, n_folds, strata, rng)
     cross = early_stopping == "cross_fit" and n_siblings > 0
     holders = min(n_siblings, n_folds) if cross else n_networks
     training, held_out = [], []
     for m in range(holders):
-        out = np.flatnonzero(folds == m % n_folds)
-        training.append(np.flatnonzero(folds != m % n_folds))
-        held_out.append(out if len(out) <= MAX_HELD_OUT else rng.choice(out, MAX_HELD_OUT, replace=False))
+        training.append(folds.training(m % n_folds))
+        held_out.append(folds.held_out(m % n_folds).some(MAX_HELD_OUT, rng))
     if cross:
         training += [everything] * n_networks
-        held_out += [everything[:0]] * n_networks
+        held_out += [nothing] * n_networks
         return Members(holders + n_networks, np.arange(holders, holders + n_networks), training, held_out)
     return Members(n_networks, np.arange(n_networks), training, held_out)
 
@@ -133,21 +131,21 @@ class HeldOut:
     ----------
     scored : ndarray of int
         Networks.
-    scored_rows : list of ndarray
-        Indices of each one's rows.
+    parts : list of Part
+        Rows of each one.
     rows, network, target, features
         As :meth:`Members.scorer` has them.
     """
 
-    def __init__(self, scored, scored_rows: list, rows: Rows, network: Network, target, features):
+    def __init__(self, scored, parts: list[Part], rows: Rows, network: Network, target, features):
         self.network, self.target, self.features = network, target, features
         self.scored = scored
-        size = max(len(own) for own in scored_rows)
+        size = max(len(part) for part in parts)
         index = np.zeros((len(scored), size), int)
         self.weight = np.zeros((len(scored), size))
-        for k, own in enumerate(scored_rows):
-            index[k, : len(own)] = own
-            self.weight[k, : len(own)] = rows.weight[own]
+        for k, part in enumerate(parts):
+            index[k, : len(part)] = part.rows
+            self.weight[k, : len(part)] = part.weights(rows.weight)
         # Encoded once: it takes longer than all that follows.
         self.X = network.inputs(rows.dense(index.ravel()).reshape(*index.shape, -1), features)
         self.y = rows.y[index].astype(float)

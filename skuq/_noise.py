@@ -82,8 +82,8 @@ def fit_siblings(likelihood, mixtures, rows, held_out) -> tuple[np.ndarray, floa
     mixtures : list of dict
         Parameters of each sibling's predictive mixture at its held-out rows.
     rows : Rows
-    held_out : list of ndarray
-        Indices of each sibling's held-out rows.
+    held_out : list of Part
+        Held-out rows of each sibling.
 
     Returns
     -------
@@ -91,8 +91,7 @@ def fit_siblings(likelihood, mixtures, rows, held_out) -> tuple[np.ndarray, floa
     loss : float
         Least mean of −log p of the held-out rows under the mixtures with any factor, in nats.
     """
-    index = np.concatenate(held_out)
-    y, weight = rows.y[index].astype(float), rows.weight[index]
+    y, weight = targets_and_weights(rows, held_out)
     joined = {
         name: np.concatenate([np.broadcast_to(own[name], own["loc"].shape) for own in mixtures], axis=1)
         for name in mixtures[0]
@@ -119,15 +118,15 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     parameters : dict of ndarray of shape (n_members, n_rows, n_outputs)
         At the held-out rows of the first member, the second, and so on.
     rows : Rows
-    held_out : list of ndarray
-        Indices of each member's held-out rows; any two members' are disjoint, or of the same fold.
+    held_out : list of Part
+        Held-out rows of each member.
     """
-    index = np.concatenate(held_out)
-    holder = np.repeat(np.arange(len(held_out)), [len(own) for own in held_out])
-    y, weight = rows.y[index].astype(float), rows.weight[index]
+    holder = np.repeat(np.arange(len(held_out)), [len(part) for part in held_out])
+    y, weight = targets_and_weights(rows, held_out)
     loc = parameters["loc"]
-    foreign = loc[holder, np.arange(len(index))]
-    has_seen = np.stack([~np.isin(index, own) for own in held_out])[..., None]
+    foreign = loc[holder, np.arange(len(holder))]
+    fold = np.array([part.fold for part in held_out])
+    has_seen = (fold[:, None] != fold[holder])[..., None]
     n_others = has_seen.sum(axis=0)
     others = loc.sum(axis=0, where=has_seen) / n_others
     deviation = np.where(has_seen, loc - others, 0.0)
@@ -140,6 +139,12 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     deviation *= np.sqrt(unseen / np.maximum(seen, np.finfo(float).tiny))
     imitated = likelihood, {**parameters, "loc": deviation}, error, weight
     return coverage_factor(*imitated, mixture_factor(*imitated))
+
+
+def targets_and_weights(rows, parts) -> tuple[np.ndarray, np.ndarray]:
+    """Targets (n_rows, n_outputs), float64, and weights (n_rows,) of some parts of the rows, one after the other."""
+    y = np.concatenate([rows.y[part.rows] for part in parts]).astype(float)
+    return y, np.concatenate([part.weights(rows.weight) for part in parts])
 
 
 def unseen_variance(error, pull, seen, n_others, weight) -> np.ndarray:

@@ -90,15 +90,16 @@ class RegressorTask(RegressorMixin):
             return np.ones((1, 1, 1)), 1.0
         likelihood = target.likelihood.on_training_scale()
 
-        held_out = [members.held_out_rows[m] for m in members.scored]
+        held_out = [members.held_out[m] for m in members.scored]
         if len(members.kept) > 1:
-            mixture = self._training_mixture(problem, members, parameters, members.kept, np.concatenate(held_out))
+            index = np.concatenate([part.rows for part in held_out])
+            mixture = self._training_mixture(problem, members, parameters, members.kept, index)
             return ensemble_factor(likelihood, mixture, rows, held_out)[None, None], 1.0
         best_loss, best = np.inf, (np.ones(1), 1.0)
         for spread in self._spreads:
             mixtures = [
-                self._training_mixture(problem, members, parameters, [m], index, spread)
-                for m, index in zip(members.scored, held_out, strict=True)
+                self._training_mixture(problem, members, parameters, [m], part.rows, spread)
+                for m, part in zip(members.scored, held_out, strict=True)
             ]
             factor, loss = fit_siblings(likelihood, mixtures, rows, held_out)
             if loss < best_loss - NOTICEABLE:

@@ -1,4 +1,4 @@
-"""Rows before training: equal rows merged, an order that does not depend on the caller's, standardisation, folds."""
+"""Rows before training: equal rows merged, an order that does not depend on the caller's, standardisation."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ def canonical_rows(X, y, sample_weight) -> tuple[np.ndarray, np.ndarray]:
     """Merge equal rows, drop rows of weight 0, and sort by content.
 
     A row that stands twice and a row of weight 2 are the same data, so they must train the same model, to the last
-    bit; and no duplicate can stand in training and held-out rows at once. Dense rows are sorted by their values, so
+    bit. Dense rows are sorted by their values, so
     other units of a feature or of y leave the order, and with it shuffles and folds, as they are.
 
     Parameters
@@ -144,26 +144,3 @@ class Standardizer:
             z = (block - self.shift) / self.scale
             out[rows, : X.shape[1]] = np.clip(z, -INPUT_LIMIT, INPUT_LIMIT)
         return out
-
-
-def assign_folds(y, n_folds: int, stratify: bool, rng: np.random.Generator) -> np.ndarray:
-    """Fold number of each row: sizes differ by at most one, classes spread evenly if `stratify`.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_rows,)
-        Class codes; read only if `stratify`.
-    n_folds : int
-    stratify : bool
-    rng : Generator
-
-    Returns
-    -------
-    ndarray of int, shape (n_rows,)
-    """
-    order = rng.permutation(len(y))
-    if stratify:
-        order = order[np.argsort(y[order], kind="stable")]
-    folds = np.empty(len(y), np.int64)
-    folds[order] = np.arange(len(y)) % n_folds
-    return folds

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone, is_classifier
 
-from ._rows import assign_folds
+from ._folds import assign_folds
 
 N_FOLDS = 5
 # A fifth of more rows than this says as much as all of them: the coverage it gives has a standard deviation of 1 %.
@@ -107,9 +107,9 @@ def plan_calibration(n_rows: int, strata, seed: int, before: Calibration | None 
         seed = before.seed
     cross = n_rows <= CROSS_FITTED_ROWS or (before is not None and not before.held_out)
     n_folds = min(N_FOLDS, n_rows) if cross else max(N_FOLDS, n_rows // MOST_HELD_OUT)
-    codes = np.zeros(n_rows, int) if strata is None else strata
-    folds = assign_folds(codes, n_folds, strata is not None, np.random.default_rng(seed))
+    folds = assign_folds(n_rows, n_folds, strata, np.random.default_rng(seed))
     if strata is not None:
+        codes = strata
         count = np.bincount(codes)
         if np.count_nonzero(count > 1) < 2:
             raise ValueError(

@@ -11,6 +11,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
+from ._folds import Part
+
 # Pre-gathered batches of one stretch take at most this many bytes.
 STRETCH_BYTES = 32 * 2**20
 # A stretch lasts about this long, so that Ctrl-C and a progress bar are answered.
@@ -74,11 +76,15 @@ class Rows:
     X : ndarray of shape (n_rows, n_features), float32, or CSR matrix
     y : ndarray of shape (n_rows, n_targets), float32
     weight : ndarray of shape (n_rows,)
+        Of each row in the loss.
+    copies : ndarray of int, shape (n_rows,)
+        How many rows each stands for (:func:`skuq._folds.count_copies`).
     """
 
     X: np.ndarray
     y: np.ndarray
     weight: np.ndarray
+    copies: np.ndarray
 
     def dense(self, index=slice(None)) -> np.ndarray:
         """Some rows of X, dense."""
@@ -121,8 +127,8 @@ class Batches:
     Parameters
     ----------
     rows : Rows
-    member_rows : list of ndarray
-        Indices of each member's training rows.
+    parts : list of Part
+        Training rows of each member.
     schedule : Schedule
     rngs : list of Generator, one a member
     epoch_rows : int, optional
@@ -132,33 +138,44 @@ class Batches:
     def __init__(
         self,
         rows: Rows,
-        member_rows: list[np.ndarray],
+        parts: list[Part],
         schedule: Schedule,
         rngs: list,
         epoch_rows: int | None = None,
     ):
-        self.rows, self.member_rows, self.shuffle, self.rngs = rows, member_rows, schedule.shuffle, rngs
-        most = epoch_rows or max(len(index) for index in member_rows)
+        self.rows, self.parts, self.shuffle, self.rngs = rows, parts, schedule.shuffle, rngs
+        most = epoch_rows or max(len(part) for part in parts)
         self.n_steps = -(-most // schedule.batch_size)
         self.width = schedule.batch_size if most >= schedule.batch_size else bucket(most)
         # Slots of each member's batches that hold a row, and the row count of each batch.
-        counts = [np.diff(np.linspace(0, len(index), self.n_steps + 1).astype(int)) for index in member_rows]
+        counts = [np.diff(np.linspace(0, len(part), self.n_steps + 1).astype(int)) for part in parts]
         self.slots = [np.arange(self.width) < count[:, None] for count in counts]
-        scale = [len(i) / rows.weight[i].sum() / np.maximum(c, 1) for i, c in zip(member_rows, counts, strict=True)]
+        total = [part.weights(rows.weight).sum() for part in parts]
+        scale = [len(p) / t / np.maximum(c, 1) for p, t, c in zip(parts, total, counts, strict=True)]
         self.scale = np.stack(scale, axis=1)[:, :, None]
+        self.weight = self._weights()
         self.pending = self._epochs()
         self.rest: tuple | None = None
+
+    def _weights(self) -> np.ndarray | None:
+        """Weight of each row for each member, (n_members, n_rows), where they differ between members; else None."""
+        if all(part.weight is None for part in self.parts):
+            return None
+        weight = np.zeros((len(self.parts), len(self.rows.weight)))
+        for own, part in zip(weight, self.parts, strict=True):
+            own[part.rows] = part.weights(self.rows.weight)
+        return weight
 
     @property
     def bytes_per_step(self) -> int:
         """Size of one step's batches."""
-        return 4 * len(self.member_rows) * self.width * (self.rows.X.shape[1] + self.rows.y.shape[1] + 1)
+        return 4 * len(self.parts) * self.width * (self.rows.X.shape[1] + self.rows.y.shape[1] + 1)
 
     def _epochs(self) -> Iterator[np.ndarray]:
         while True:
-            index = np.full((self.n_steps, len(self.member_rows), self.width), -1)
-            for m, (own, slots, rng) in enumerate(zip(self.member_rows, self.slots, self.rngs, strict=True)):
-                index[:, m][slots] = rng.permutation(own) if self.shuffle else own
+            index = np.full((self.n_steps, len(self.parts), self.width), -1)
+            for m, (part, slots, rng) in enumerate(zip(self.parts, self.slots, self.rngs, strict=True)):
+                index[:, m][slots] = rng.permutation(part.rows) if self.shuffle else part.rows
             yield index
 
     def take(self, n_steps: int):
@@ -173,7 +190,8 @@ class Batches:
         index = np.concatenate(parts) if len(parts) > 1 else parts[0]
         scale = np.concatenate(scales) if len(scales) > 1 else scales[0]
         # Scaled first: weights of any size are then near 1, which float32 holds.
-        weight = np.where(index >= 0, self.rows.weight[index], 0) * scale
+        own = self.rows.weight[index] if self.weight is None else np.take_along_axis(self.weight[None], index, axis=2)
+        weight = np.where(index >= 0, own, 0) * scale
         return _gather(self.rows.X, index), self.rows.y[index], weight.astype(np.float32)
 
 
@@ -192,7 +210,7 @@ def bucket(size: int) -> int:
 def train(
     trainer,
     rows: Rows,
-    member_rows: list[np.ndarray],
+    parts: list[Part],
     schedule: Schedule,
     rngs: list,
     held_out_score: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -205,8 +223,8 @@ def train(
     ----------
     trainer : Trainer of a backend, holding the starting parameters
     rows : Rows
-    member_rows : list of ndarray
-        Indices of the rows each member trains on.
+    parts : list of Part
+        Rows each member trains on.
     schedule : Schedule
     rngs : list of Generator, one a member
         For the order of the rows.
@@ -225,7 +243,7 @@ def train(
     Outcome
         On Ctrl-C and where training fails, with the best parameters so far and a warning that says so.
     """
-    batches = Batches(rows, member_rows, schedule, rngs, epoch_rows)
+    batches = Batches(rows, parts, schedule, rngs, epoch_rows)
     per_epoch = batches.n_steps
     total = schedule.n_epochs * per_epoch
     coarse = per_epoch * max(1, schedule.n_epochs // N_EVALUATIONS)

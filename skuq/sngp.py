@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._base import Estimator
 from ._classification import ClassifierTask
 from ._draws import Draws, working_type
+from ._folds import Part
 from ._gaussian_process import RandomFeatureGP, posterior_mean
 from ._network import Network
 from ._parameters import estimator, parameter
@@ -112,13 +113,14 @@ class _SNGP(Estimator):
     def _finish(self, problem, noise_scale, spread, parameters):
         parameters = self._bounded(problem.network, parameters)
         draws = self._draws(problem, parameters)
-        self._set_state(problem, noise_scale, parameters, draws, self._posterior(problem, draws, slice(None)))
+        everything = Part(np.arange(len(problem.rows.weight)))
+        self._set_state(problem, noise_scale, parameters, draws, self._posterior(problem, draws, everything))
 
-    def _posterior(self, problem, draws, index) -> RandomFeatureGP:
+    def _posterior(self, problem, draws, part: Part) -> RandomFeatureGP:
         """Covariance of β after some of the training rows."""
         rows = problem.rows
-        X = rows.dense(index)
-        weight = rows.weight[index, None] * self._curvature(problem, draws, X)
+        X = rows.dense(part.rows)
+        weight = part.weights(rows.weight)[:, None] * self._curvature(problem, draws, X)
         return RandomFeatureGP.fit(draws.random_features(X), weight, self.ridge_penalty)
 
     def _bounded(self, network, parameters):
@@ -250,8 +252,8 @@ class SNGPRegressor(RegressorTask, _SNGP):
             return parameters
         refined = self._bounded(problem.network, parameters)
         views = problem.network.views(refined)
-        for m, index in enumerate(members.training_rows):
-            X, y, weight = problem.rows.dense(index), problem.rows.y[index], problem.rows.weight[index]
+        for m, part in enumerate(members.training):
+            X, y, weight = problem.rows.dense(part.rows), problem.rows.y[part.rows], part.weights(problem.rows.weight)
             draws = Draws(problem.network, refined[[m]], problem.features)
             raw, constants = draws.raw(X)
             scale = link_parameters(target.head, raw, constants, target.fixed)["scale"][0]
@@ -264,7 +266,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
     def _training_mixture(self, problem, members, parameters, networks, index, spread=1.0):
         """As predicted after the network's own training rows: each latent location with its posterior's quantiles."""
         draws = self._draws(problem, parameters[networks])
-        posterior = self._posterior(problem, draws, members.training_rows[networks[0]])
+        posterior = self._posterior(problem, draws, members.training[networks[0]])
         mean, variance, constants = latent_moments(draws, posterior, problem.rows.dense(index))
         raw = self._spread(mean, variance, problem.target.head.n_outputs, self.n_draws)
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)

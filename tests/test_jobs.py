@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from test_processes import MODULES, run_python
 
 from skuq import _jobs, backends
+from skuq._folds import Part
 from skuq._jobs import group_members, join_outcomes
 from skuq._training import Batches, Outcome, Rows, Schedule
 
@@ -219,8 +220,8 @@ def test_groups_are_nearly_equal(n_jobs, sizes):
 
 
 def test_every_group_takes_the_steps_of_the_largest_training_set():
-    rows = Rows(np.zeros((34, 1)), np.zeros((34, 1)), np.ones(34))
-    own = [np.arange(33), np.arange(32)]
+    rows = Rows(np.zeros((34, 1)), np.zeros((34, 1)), np.ones(34), np.ones(34, int))
+    own = [Part(np.arange(33)), Part(np.arange(32))]
     schedule = Schedule(1, 16, 0.1, "constant", True, 0, 1)
     assert Batches(rows, own[1:], schedule, [np.random.default_rng(0)]).n_steps == 2
     both = Batches(rows, own, schedule, [np.random.default_rng(seed) for seed in (0, 1)])

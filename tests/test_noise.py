@@ -8,6 +8,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 import skuq
+from skuq._folds import Part
 from skuq._network import Network
 from skuq._noise import coverage_factor, ensemble_factor, fit_siblings, mixture_factor, unseen_variance
 from skuq._training import Rows
@@ -16,7 +17,11 @@ from skuq.likelihoods import Laplace, LogNormal, Normal, StudentT
 
 
 def rows_of(y):
-    return Rows(np.zeros((len(y), 1), np.float32), y.astype(np.float32), np.ones(len(y)))
+    return Rows(np.zeros((len(y), 1), np.float32), y.astype(np.float32), np.ones(len(y)), np.ones(len(y), int))
+
+
+def parts_of(held_out):
+    return [Part(own, None, k) for k, own in enumerate(held_out)]
 
 
 def test_one_draw_is_the_closed_form():
@@ -77,7 +82,7 @@ def test_siblings_share_one_factor():
         for index, s in zip(held_out, scales, strict=True)
     ]
     z = np.concatenate([y[index, 0] / s for index, s in zip(held_out, scales, strict=True)])
-    factor, _ = fit_siblings(Normal(), mixtures, rows_of(y), held_out)
+    factor, _ = fit_siblings(Normal(), mixtures, rows_of(y), parts_of(held_out))
     likeliest, covering = np.sqrt(np.mean(z**2)), np.quantile(np.abs(z), 0.9) / norm.ppf(0.95)
     assert factor[0] == pytest.approx(np.sqrt(likeliest * covering), rel=1e-3)
 
@@ -92,7 +97,7 @@ def test_an_ensemble_is_calibrated_at_rows_that_no_member_has_seen(bias):
     loc = own * rng.normal(size=(n_members, n, 1))
     index = np.concatenate(held_out)
     parameters = {"loc": loc[:, index], "scale": np.full((n_members, 1, 1), 0.2)}
-    factor = ensemble_factor(Normal(), parameters, rows_of(y), held_out)
+    factor = ensemble_factor(Normal(), parameters, rows_of(y), parts_of(held_out))
     new = rng.normal(scale=noise, size=n) + bias
     spread = np.sqrt(own**2 * (1 - 1 / n_members) + (0.2 * factor[0]) ** 2)
     inside = np.abs(new - loc.mean(axis=0)[:, 0]) < 1.645 * spread
@@ -119,9 +124,9 @@ def test_small_ensembles_have_a_finite_factor(n_members):
     held_out = np.array_split(np.arange(60), n_members)
     parameters = {"loc": rng.normal(size=(n_members, 60, 1)), "scale": np.ones((n_members, 60, 1))}
     if n_members == 1:
-        factor, _ = fit_siblings(Normal(), [parameters], rows_of(y), held_out)
+        factor, _ = fit_siblings(Normal(), [parameters], rows_of(y), parts_of(held_out))
     else:
-        factor = ensemble_factor(Normal(), parameters, rows_of(y), held_out)
+        factor = ensemble_factor(Normal(), parameters, rows_of(y), parts_of(held_out))
     assert np.isfinite(factor).all()
     assert (factor > 0).all()
 
@@ -145,7 +150,7 @@ def test_loss_of_siblings_is_that_of_their_mixtures():
     y = rng.normal(size=(60, 2))
     held_out = np.split(np.arange(60), [20])
     mixtures = [{"loc": rng.normal(size=(3, len(own), 2)), "scale": np.ones((3, 1, 1))} for own in held_out]
-    _, loss = fit_siblings(Normal(), mixtures, rows_of(y), held_out)
+    _, loss = fit_siblings(Normal(), mixtures, rows_of(y), parts_of(held_out))
     loc = np.concatenate([own["loc"] for own in mixtures], axis=1)
 
     def expected(factor):

@@ -22,6 +22,7 @@ from sklearn.metrics import log_loss
 import skuq
 from skuq import _training, backends
 from skuq._base import Target
+from skuq._folds import Part
 from skuq._members import plan_members
 from skuq._network import Network
 from skuq._rows import Standardizer
@@ -133,7 +134,7 @@ class Noisy:
 
 def test_held_out_rows_judge_the_mean_of_the_weights():
     truth = np.array([1.0, -2.0, 0.0, 3.0])
-    rows = Rows(np.zeros((64, 1), np.float32), np.zeros((64, 1), np.float32), np.ones(64))
+    rows = Rows(np.zeros((64, 1), np.float32), np.zeros((64, 1), np.float32), np.ones(64), np.ones(64, int))
     scores = []
 
     def score(parameters):
@@ -141,9 +142,9 @@ def test_held_out_rows_judge_the_mean_of_the_weights():
         return scores[-1]
 
     schedule = Schedule(100, 16, 0.01, "one_cycle", True, 0.0, 100)
-    index = [np.arange(64)] * 3
+    parts = [Part(np.arange(64))] * 3
     rngs = [np.random.default_rng(m) for m in range(3)]
-    outcome = train(Noisy(3, truth), rows, index, schedule, rngs, held_out_score=score)
+    outcome = train(Noisy(3, truth), rows, parts, schedule, rngs, held_out_score=score)
     # The mean of 13 errs less than the best of 100 steps, and each member's best is what comes back.
     assert np.abs(outcome.parameters - truth).max() < 0.6
     np.testing.assert_array_equal(np.abs(outcome.parameters - truth).max(axis=1), np.min(scores, axis=0))
@@ -185,30 +186,30 @@ def test_patience_ends_training(backend):
 @pytest.mark.parametrize("early_stopping", [False, True, "cross_fit"])
 @pytest.mark.parametrize("n_siblings", [0, 5])
 def test_every_row_trains_or_is_held_out(early_stopping, n_siblings):
-    rows = Rows(np.zeros((50, 1)), np.zeros((50, 1)), np.ones(50))
+    rows = Rows(np.zeros((50, 1)), np.zeros((50, 1)), np.ones(50), np.ones(50, int))
     members = plan_members(4, early_stopping, 0.1, rows, None, np.random.default_rng(0), n_siblings)
     assert len(members.kept) == 4
-    for training, held_out in zip(members.training_rows, members.held_out_rows, strict=True):
-        np.testing.assert_array_equal(np.sort(np.concatenate([training, held_out])), np.arange(50))
-    held = [len(members.held_out_rows[m]) for m in members.kept]
+    for training, held_out in zip(members.training, members.held_out, strict=True):
+        np.testing.assert_array_equal(np.sort(np.concatenate([training.rows, held_out.rows])), np.arange(50))
+    held = [len(members.held_out[m]) for m in members.kept]
     if early_stopping == "cross_fit" and n_siblings:
         assert held == [0] * 4
         assert members.count == 4 + n_siblings
     else:
         assert held == [5 if early_stopping else 0] * 4
     if early_stopping:
-        folds = np.concatenate([own for own in members.held_out_rows if len(own)])
+        folds = np.concatenate([part.rows for part in members.held_out if len(part)])
         assert len(np.unique(folds)) == len(folds)
 
 
 def test_an_epoch_shows_each_member_each_of_its_rows_once():
-    rows = Rows(np.arange(50.0)[:, None], np.zeros((50, 1)), np.linspace(0.5, 2, 50))
-    own = [np.arange(50), np.arange(0, 50, 3)]
+    rows = Rows(np.arange(50.0)[:, None], np.zeros((50, 1)), np.linspace(0.5, 2, 50), np.ones(50, int))
+    own = [Part(np.arange(50)), Part(np.arange(0, 50, 3))]
     schedule = Schedule(1, 16, 0.1, "constant", True, 0, 1)
     batches = Batches(rows, own, schedule, [np.random.default_rng(seed) for seed in (0, 1)])
     X, _, weight = batches.take(batches.n_steps)
-    for m, index in enumerate(own):
-        np.testing.assert_array_equal(np.sort(X[:, m][weight[:, m] > 0, 0]), index)
+    for m, part in enumerate(own):
+        np.testing.assert_array_equal(np.sort(X[:, m][weight[:, m] > 0, 0]), part.rows)
     again = batches.take(3 * batches.n_steps)
     assert (again[0][: batches.n_steps] != X).any()
     assert bucket(1) == 16
@@ -391,7 +392,7 @@ class Runaway:
 def test_siblings_cannot_vouch_for_a_network_that_left_them(leaves):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 1)).astype(np.float32)
-    rows = Rows(x, (x + 0.1 * rng.normal(size=x.shape)).astype(np.float32), np.ones(200))
+    rows = Rows(x, (x + 0.1 * rng.normal(size=x.shape)).astype(np.float32), np.ones(200), np.ones(200, int))
     likelihood = Normal(scale="constant")
     network = Network(1, (), "tanh", "mlp", likelihood.head(1))
     target = Target(network.head, rows.y, rows.weight, None, Standardizer.identity(1), likelihood)
@@ -399,7 +400,7 @@ def test_siblings_cannot_vouch_for_a_network_that_left_them(leaves):
     score = members.scorer(rows, network, target, lambda parameters: parameters, {})
     schedule = Schedule(16, 200, 0.01, "one_cycle", True, 0.0, 16)
     rngs = [np.random.default_rng(m) for m in range(6)]
-    outcome = train(Runaway(6, leaves), rows, members.training_rows, schedule, rngs, held_out_score=score)
+    outcome = train(Runaway(6, leaves), rows, members.training, schedule, rngs, held_out_score=score)
     # The weights kept are those before, or where it began, for all of them: noise is fitted to what siblings do then.
     slopes = outcome.parameters[:, 0]
     np.testing.assert_array_equal(slopes, slopes[0])

@@ -14,7 +14,7 @@ from sklearn.utils.metadata_routing import _routing_enabled
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from .._base import check_weights
-from .._rows import assign_folds
+from .._folds import assign_folds
 from ..composites import unwrap
 from ._quantiles import normalized_weight
 
@@ -151,7 +151,7 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
             )
         else:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
-            fold = assign_folds(y, int(cv), self._stratifies, np.random.default_rng(seed))
+            fold = assign_folds(len(y), int(cv), y if self._stratifies else None, np.random.default_rng(seed))
             splits = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(cv)]
         if self.method == "split":
             return splits[:1]
