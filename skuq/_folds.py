@@ -55,7 +55,7 @@ class Part:
         return of_all[self.rows] if self.weight is None else self.weight
 
     def some(self, most: int, rng: np.random.Generator) -> "Part":
-        """This part, or `most` of its rows at random."""
+        """Return this part, or `most` of its rows at random."""
         if len(self.rows) <= most:
             return self
         which = rng.choice(len(self.rows), most, replace=False)

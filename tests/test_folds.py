@@ -122,7 +122,7 @@ def test_huge_counts_are_divided_without_writing_them_out():
 
 
 def test_held_out_loss_of_cells_is_that_of_new_rows():
-    """Shares by category, some 8 rows each: the loss of held-out copies estimates that of new rows, proportional shares do not."""
+    """Shares by category, some 8 rows each: held-out copies cost what new rows cost; proportional shares cost less."""
     rng = np.random.default_rng(0)
     shares = rng.uniform(0.05, 0.95, 300)
     held, new, proportional = [], [], []
