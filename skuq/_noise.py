@@ -14,6 +14,8 @@ from scipy.special import logsumexp
 SMALLEST, LARGEST = 0.25, 4.0
 # Intervals whose coverage of held-out rows counts, and how far from the factor of most likelihood one is sought for them.
 COVERAGE, FURTHEST, N_HALVINGS = 0.9, 2.0, 12
+# Nats a row that intervals of the right coverage may cost: a normal's scale is then within a sixth of the likeliest.
+AFFORDABLE = 0.03
 # Shares of their spread among which held-out rows choose that of a method's draws: trained for another purpose than this
 # mixture, draws tend to differ by more than they err.
 SPREADS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.1)
@@ -33,27 +35,42 @@ def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:
     weight : ndarray of shape (n_rows,)
     """
     factors = []
-    parameters = {name: np.broadcast_to(values, parameters["loc"].shape) for name, values in parameters.items()}
-    for j in range(y.shape[1]):
-        own = {name: values[..., j : j + 1] for name, values in parameters.items()}
+    for loss, own, target in _by_output(likelihood, parameters, y, weight):
         # What the draws need one by one, in closed form.
-        alone = np.exp(np.log(likelihood.best_scale(y[None, :, j : j + 1], own, weight[None, :, None], axis=1)).mean())
-
-        def loss(log_factor, own=own, j=j):
-            scaled = {**own, "scale": own["scale"] * np.exp(log_factor)}
-            density = logsumexp(likelihood.logpdf(y[:, j : j + 1], scaled), axis=0)[:, 0]
-            return -np.average(density, weights=weight)
-
+        alone = np.exp(np.log(likelihood.best_scale(target[None], own, weight[None, :, None], axis=1)).mean())
         if len(own["loc"]) == 1:
             factors.append(alone)
             continue
-        found = minimize_scalar(loss, bounds=np.log([SMALLEST * alone, LARGEST * alone]), method="bounded")
+        found = minimize_scalar(
+            lambda log_factor, loss=loss: loss(np.exp(log_factor)),
+            bounds=np.log([SMALLEST * alone, LARGEST * alone]),
+            method="bounded",
+        )
         factors.append(np.exp(found.x))
     return np.array(factors)
 
 
+def _by_output(likelihood, parameters, y, weight):
+    """For each output: mean of −log p as a function of the factor, parameters, and targets (n_rows, 1)."""
+    parameters = {name: np.broadcast_to(values, parameters["loc"].shape) for name, values in parameters.items()}
+    for j in range(y.shape[1]):
+        own = {name: values[..., j : j + 1] for name, values in parameters.items()}
+        target = y[:, j : j + 1]
+
+        def loss(factor, own=own, target=target):
+            density = likelihood.logpdf(target, {**own, "scale": own["scale"] * factor})
+            log_mean = logsumexp(density, axis=0)[:, 0] - np.log(len(density))
+            return -float(np.average(log_mean, weights=weight))
+
+        yield loss, own, target
+
+
 def coverage_factor(likelihood, parameters, y, weight, start) -> np.ndarray:
     """Factors of the noise with which central intervals of the mixture hold `COVERAGE` of the rows, (n_outputs,).
+
+    Where that costs more than `AFFORDABLE` of the mean log likelihood, as it does where a spike in the targets holds its
+    share of the rows by itself, the factor goes no further than this allows. For a normal distribution a factor f times the
+    likeliest costs log f + (1/f² − 1)/2.
 
     Parameters are those of :func:`mixture_factor`, and `start` its answer, from which the search starts.
     """
@@ -67,7 +84,21 @@ def coverage_factor(likelihood, parameters, y, weight, start) -> np.ndarray:
         # Rounded sums must not decide whether nine of ten rows are 90 %.
         short = inside < COVERAGE - 1e-9
         low, high = np.where(short, middle, low), np.where(short, high, middle)
-    return start * np.sqrt(low * high)
+    wanted = start * np.sqrt(low * high)
+    each = zip(_by_output(likelihood, parameters, y, weight), start, wanted, strict=True)
+    return np.array([_affordable(loss, likeliest, factor) for (loss, *_), likeliest, factor in each])
+
+
+def _affordable(loss, likeliest, wanted) -> float:
+    """`wanted`, or the factor nearest to it on the way from the likeliest whose loss is not too much more."""
+    most = loss(likeliest) + AFFORDABLE
+    if loss(wanted) <= most:
+        return wanted
+    near, far = np.log([likeliest, wanted])
+    for _ in range(N_HALVINGS):
+        middle = 0.5 * (near + far)
+        near, far = (middle, far) if loss(np.exp(middle)) <= most else (near, middle)
+    return float(np.exp(near))
 
 
 def fit_siblings(likelihood, mixtures, rows, held_out) -> tuple[np.ndarray, float]:
@@ -137,7 +168,11 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     # Never less than half of the error is noise or bias that all members have in common.
     error = error * np.sqrt(np.maximum(1 - share, 0.25))
     deviation *= np.sqrt(unseen / np.maximum(seen, np.finfo(float).tiny))
-    imitated = likelihood, {**parameters, "loc": deviation}, error, weight
+    # Members that have seen a target far out know that the noise is large there; how they differ among each other stays.
+    log_scale = np.log(np.broadcast_to(parameters["scale"], loc.shape))
+    told = log_scale.sum(axis=0, where=has_seen) / n_others - log_scale[holder, np.arange(len(holder))]
+    scale = np.exp(np.where(has_seen, log_scale - told, log_scale))
+    imitated = likelihood, {**parameters, "loc": deviation, "scale": scale}, error, weight
     return coverage_factor(*imitated, mixture_factor(*imitated))
 
 

@@ -60,7 +60,7 @@ def test_draws_that_spread_need_less_noise():
 def test_intervals_of_any_mixture_hold_their_share():
     """Errors with heavy tails: the likelihood asks for wide intervals, and the coverage for narrower ones."""
     rng = np.random.default_rng(11)
-    y = rng.standard_t(3, size=(1000, 2)) * [1.0, 10.0]
+    y = rng.standard_t(8, size=(1000, 2)) * [1.0, 10.0]
     weight = rng.uniform(0.5, 1.5, 1000)
     parameters = {"loc": 0.3 * rng.normal(size=(20, 1000, 2)), "scale": np.ones((20, 1, 2)) * [1.0, 10.0]}
     likeliest = mixture_factor(Normal(), parameters, y, weight)
@@ -69,6 +69,35 @@ def test_intervals_of_any_mixture_hold_their_share():
     p = norm.cdf(y, parameters["loc"], parameters["scale"] * factor).mean(axis=0)
     inside = np.average(np.abs(p - 0.5) < 0.45, axis=0, weights=weight)
     np.testing.assert_allclose(inside, 0.9, atol=0.002)
+
+
+@pytest.mark.parametrize("spike", [0.9, 0.02], ids=["nine of ten rows", "two of a hundred"])
+def test_coverage_costs_no_more_likelihood_than_it_may(spike):
+    """Targets with a spike hold their share of the rows whatever the noise: its scale stays near the likeliest."""
+    rng = np.random.default_rng(12)
+    y = np.where(rng.uniform(size=(2000, 1)) < spike, 0.0, 3 * rng.normal(size=(2000, 1)))
+    if spike < 0.5:
+        y = np.where(y == 0, 30.0, y)
+    parameters, weight = {"loc": np.zeros((1, 2000, 1)), "scale": np.ones((1, 1, 1))}, np.ones(2000)
+    likeliest = mixture_factor(Normal(), parameters, y, weight)
+    factor = coverage_factor(Normal(), parameters, y, weight, likeliest)
+    assert factor[0] == pytest.approx(y.std(), rel=0.2)
+    cost = np.mean(norm.logpdf(y, scale=likeliest) - norm.logpdf(y, scale=factor))
+    assert 0 < cost < 0.0301
+
+
+def test_what_members_have_seen_does_not_tell_the_noise():
+    """A hundred rows far out, of which members know when they have seen them: one that has not gives them the common noise."""
+    rng = np.random.default_rng(13)
+    y = rng.normal(size=(4000, 1)) * np.where(np.arange(4000) % 40 == 0, 20.0, 1.0)[:, None]
+    held_out = np.array_split(rng.permutation(4000), 10)
+    index = np.concatenate(held_out)
+    fold = np.repeat(np.arange(10), 400)
+    scale = np.where(np.abs(y[index]) > 5, 20.0, 1.0)[None].repeat(10, axis=0)
+    scale[fold, np.arange(4000)] = 1.0
+    factor = ensemble_factor(Normal(), {"loc": np.zeros((10, 4000, 1)), "scale": scale}, rows_of(y), parts_of(held_out))
+    # Of ten equal components at any new row, whose scale is the factor.
+    assert factor[0] == pytest.approx(y.std(), rel=0.2)
 
 
 def test_siblings_share_one_factor():
