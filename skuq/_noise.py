@@ -16,6 +16,8 @@ SMALLEST, LARGEST = 0.25, 4.0
 COVERAGE, FURTHEST, N_HALVINGS = 0.9, 2.0, 12
 # Nats a row that intervals of the right coverage may cost: a normal's scale is then within a sixth of the likeliest.
 AFFORDABLE = 0.03
+# A member this many times as far from the others as most are, at rows that it has seen, says nothing about the others.
+FAR_AWAY = 5.0
 # Shares of their spread among which held-out rows choose that of a method's draws: trained for another purpose than this
 # mixture, draws tend to differ by more than they err.
 SPREADS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.1)
@@ -158,10 +160,14 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     foreign = loc[holder, np.arange(len(holder))]
     fold = np.array([part.fold for part in held_out])
     has_seen = (fold[:, None] != fold[holder])[..., None]
-    n_others = has_seen.sum(axis=0)
-    others = loc.sum(axis=0, where=has_seen) / n_others
+    sound = _sound_members(loc, has_seen, weight)
+    weight = np.where(sound[holder], weight, 0.0)
+    counted = has_seen & sound[:, None, None]
+    n_others = np.maximum(counted.sum(axis=0), 1)
+    others = loc.sum(axis=0, where=counted) / n_others
     deviation = np.where(has_seen, loc - others, 0.0)
-    seen = np.average((deviation**2).sum(axis=0) / np.maximum(n_others - 1, 1), axis=0, weights=weight)
+    squares = (deviation**2).sum(axis=0, where=counted)
+    seen = np.average(squares / np.maximum(n_others - 1, 1), axis=0, weights=weight)
     error = y - foreign
     unseen = unseen_variance(error, foreign - others, seen, n_others, weight)
     share = unseen / np.average(error**2, axis=0, weights=weight)
@@ -170,10 +176,22 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     deviation *= np.sqrt(unseen / np.maximum(seen, np.finfo(float).tiny))
     # Members that have seen a target far out know that the noise is large there; how they differ among each other stays.
     log_scale = np.log(np.broadcast_to(parameters["scale"], loc.shape))
-    told = log_scale.sum(axis=0, where=has_seen) / n_others - log_scale[holder, np.arange(len(holder))]
+    told = log_scale.sum(axis=0, where=counted) / n_others - log_scale[holder, np.arange(len(holder))]
     scale = np.exp(np.where(has_seen, log_scale - told, log_scale))
     imitated = likelihood, {**parameters, "loc": deviation, "scale": scale}, error, weight
     return coverage_factor(*imitated, mixture_factor(*imitated))
+
+
+def _sound_members(loc, has_seen, weight) -> np.ndarray:
+    """Whether each member is near the others at rows that it has seen, (n_members,).
+
+    One that has stopped short of the others somewhere, as happens where there is hardly any noise, would be taken for the
+    spread of all.
+    """
+    middle = np.ma.median(np.ma.array(loc, mask=~np.broadcast_to(has_seen, loc.shape)), axis=0).filled(0.0)
+    share = has_seen * weight[None, :, None]
+    square = ((loc - middle) ** 2 * share).sum(axis=1) / share.sum(axis=1)
+    return (square <= FAR_AWAY**2 * np.median(square, axis=0)).all(axis=1)
 
 
 def targets_and_weights(rows, parts) -> tuple[np.ndarray, np.ndarray]:
