@@ -14,10 +14,10 @@ from scipy.special import logsumexp
 SMALLEST, LARGEST = 0.25, 4.0
 # Intervals whose coverage of held-out rows counts, and how far from the factor of most likelihood one is sought for them.
 COVERAGE, FURTHEST, N_HALVINGS = 0.9, 2.0, 12
-# Nats a row that intervals of the right coverage may cost: a normal's scale is then within a sixth of the likeliest.
-AFFORDABLE = 0.03
-# A member this many times as far from the others as most are, at rows that it has seen, says nothing about the others.
-FAR_AWAY = 5.0
+# Nats a row that intervals of the right coverage may cost: a normal's scale is then within an eighth of the likeliest.
+AFFORDABLE = 0.02
+# A member is apart that is this many times as far from the others as most are, or errs so many times as much.
+FAR_AWAY, WORSE = 5.0, 2.0
 # Shares of their spread among which held-out rows choose that of a method's draws: trained for another purpose than this
 # mixture, draws tend to differ by more than they err.
 SPREADS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.1)
@@ -71,8 +71,8 @@ def coverage_factor(likelihood, parameters, y, weight, start) -> np.ndarray:
     """Factors of the noise with which central intervals of the mixture hold `COVERAGE` of the rows, (n_outputs,).
 
     Where that costs more than `AFFORDABLE` of the mean log likelihood, as it does where a spike in the targets holds its
-    share of the rows by itself, the factor goes no further than this allows. For a normal distribution a factor f times the
-    likeliest costs log f + (1/f² − 1)/2.
+    share of the rows by itself, the factor goes only a share of the way, on a logarithmic scale: `AFFORDABLE` over the cost.
+    For a normal distribution a factor f times the likeliest costs log f + (1/f² − 1)/2.
 
     Parameters are those of :func:`mixture_factor`, and `start` its answer, from which the search starts.
     """
@@ -92,15 +92,10 @@ def coverage_factor(likelihood, parameters, y, weight, start) -> np.ndarray:
 
 
 def _affordable(loss, likeliest, wanted) -> float:
-    """`wanted`, or the factor nearest to it on the way from the likeliest whose loss is not too much more."""
-    most = loss(likeliest) + AFFORDABLE
-    if loss(wanted) <= most:
-        return wanted
-    near, far = np.log([likeliest, wanted])
-    for _ in range(N_HALVINGS):
-        middle = 0.5 * (near + far)
-        near, far = (middle, far) if loss(np.exp(middle)) <= most else (near, middle)
-    return float(np.exp(near))
+    """`wanted`, or a factor between it and the likeliest, the nearer to the likeliest the more `wanted` costs."""
+    cost = loss(wanted) - loss(likeliest)
+    share = AFFORDABLE / cost if cost > AFFORDABLE else 1.0
+    return float(likeliest * (wanted / likeliest) ** share)
 
 
 def fit_siblings(likelihood, mixtures, rows, held_out) -> tuple[np.ndarray, float]:
@@ -160,9 +155,9 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     foreign = loc[holder, np.arange(len(holder))]
     fold = np.array([part.fold for part in held_out])
     has_seen = (fold[:, None] != fold[holder])[..., None]
-    sound = _sound_members(loc, has_seen, weight)
-    weight = np.where(sound[holder], weight, 0.0)
-    counted = has_seen & sound[:, None, None]
+    far, wrong = _members_apart(loc, has_seen, y - foreign, holder, weight)
+    weight = np.where((far & wrong)[holder], 0.0, weight)
+    counted = has_seen & ~far[:, None, None]
     n_others = np.maximum(counted.sum(axis=0), 1)
     others = loc.sum(axis=0, where=counted) / n_others
     deviation = np.where(has_seen, loc - others, 0.0)
@@ -182,16 +177,21 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     return coverage_factor(*imitated, mixture_factor(*imitated))
 
 
-def _sound_members(loc, has_seen, weight) -> np.ndarray:
-    """Whether each member is near the others at rows that it has seen, (n_members,).
+def _members_apart(loc, has_seen, error, holder, weight) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each member is far from the others at rows that it has seen, and errs more at rows that it has not.
 
-    One that has stopped short of the others somewhere, as happens where there is hardly any noise, would be taken for the
-    spread of all.
+    Two arrays of shape (n_members,). A member that is far from the others, as one is that has stopped short of them where there
+    is hardly any noise, is not taken for their spread. If it is wrong too, its errors are not taken for theirs. (Targets far
+    out make members err, too, but not differ where they have seen them.)
     """
     middle = np.ma.median(np.ma.array(loc, mask=~np.broadcast_to(has_seen, loc.shape)), axis=0).filled(0.0)
     share = has_seen * weight[None, :, None]
-    square = ((loc - middle) ** 2 * share).sum(axis=1) / share.sum(axis=1)
-    return (square <= FAR_AWAY**2 * np.median(square, axis=0)).all(axis=1)
+    distance = ((loc - middle) ** 2 * share).sum(axis=1) / share.sum(axis=1)
+    own = (np.arange(len(loc))[:, None] == holder) * weight
+    mistake = own @ error**2 / np.maximum(own.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    far = distance > FAR_AWAY**2 * np.median(distance, axis=0)
+    wrong = mistake > WORSE**2 * np.median(mistake, axis=0)
+    return far.any(axis=1), wrong.any(axis=1)
 
 
 def targets_and_weights(rows, parts) -> tuple[np.ndarray, np.ndarray]:
