@@ -663,7 +663,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
 
     def _fitted_conformal(self):
-        """Conformal estimator that gives intervals or sets in the model's place, or None."""
+        """Scores of held-out rows from which intervals or sets are made, or None where they are the model's own."""
         check_is_fitted(self)
         return self._state.calibration.conformal
 

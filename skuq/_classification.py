@@ -12,6 +12,7 @@ from sklearn.utils.validation import column_or_1d
 
 from ._base import Target, check_levels
 from ._parameters import estimator, parameter
+from ._prediction.conformal import aps_scores, conformal_sets
 from ._predictive import (
     PredictiveCategorical,
     Uncertainty,
@@ -146,8 +147,17 @@ class ClassifierTask(ClassifierMixin):
 
     def _summarize(self, X, summary):
         """Apply `summary` to each stretch of standardised rows and join the results."""
-        X = self._check_rows(X)
+        return self._summarize_checked(self._check_rows(X), summary)
+
+    def _summarize_checked(self, X, summary):
+        """The same for rows that are validated already."""
         return np.concatenate([summary(rows) for rows in self._chunks(X)])
+
+    def _conformity_scores(self, X, y):
+        """Scores of validated rows that the model has not seen: probability of the classes above their own."""
+        # The calibrated form of predict_set: the likeliest classes up to one total, never none.
+        scores = aps_scores(self._summarize_checked(X, self._mean_probabilities))
+        return scores[np.arange(len(y)), np.searchsorted(self.classes_, y)]
 
     def predict_proba(self, X):
         """Predictive class probabilities, the mean over the draws.
@@ -254,9 +264,10 @@ class ClassifierTask(ClassifierMixin):
         level = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
         if level.ndim:
             raise ValueError(f"coverage must be one number for predict_set, got {coverage!r}. {COVERAGE_EXAMPLE}")
-        conformal = self._fitted_conformal()
-        if conformal is not None:
-            return conformal.predict_set(self._check_rows(X), float(level))
+        scores = self._fitted_conformal()
+        if scores is not None:
+            class_scores = aps_scores(self._summarize(X, self._mean_probabilities))
+            return conformal_sets([class_scores], scores, np.atleast_1d(level), may_be_empty=False)[..., 0]
         return self._summarize(X, lambda rows: smallest_sets(self._mean_probabilities(rows), float(level)))
 
     def predict_dist(self, X) -> PredictiveCategorical:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 
+from ._prediction.conformal import Scores
+from ._prediction.temperature import fit_mixture_temperature
 from ._folds import assign_folds
 
 N_FOLDS = 5
@@ -32,8 +34,8 @@ class Calibration:
     method : {"conformal", "temperature"} or None
     temperature : float
         Divides the logits of every draw.
-    conformal : ConformalRegressor, ConformalClassifier or None
-        Gives intervals and sets in the model's place.
+    conformal : Scores or None
+        Of the rows held out: intervals and sets are made from these and the model's own answer.
     seed : int or None
         Of the folds; None if nothing was held out.
     held_out : bool
@@ -44,7 +46,7 @@ class Calibration:
 
     method: str | None = None
     temperature: float = 1.0
-    conformal: Any = None
+    conformal: Scores | None = None
     seed: int | None = None
     held_out: bool = False
     folds: tuple = ()
@@ -149,12 +151,13 @@ def calibrate(model, X, y, weight, loss_weight, plan: Plan, before: Calibration 
     if model.warm_start:
         kept["folds"] = tuple(folds)
     if model.calibration == "temperature":
-        from .calibration._temperature import fit_mixture_temperature
-
         logits, rows = _held_out_logits(calibrated, X, np.random.default_rng([plan.seed, 1]))
         codes = np.searchsorted(calibrated[0][0].classes_, y[rows])
         return Calibration(temperature=fit_mixture_temperature(logits, codes, loss_weight[rows]), **kept)
-    return Calibration(conformal=_conformal(model, X, y, weight, calibrated), **kept)
+    values = [scorer._conformity_scores(X[rows], y[rows]) for scorer, rows in calibrated]
+    # The estimator answers alone, so all scores count as its own.
+    scores = Scores.of(values, weight[np.concatenate([rows for _, rows in calibrated])]).pooled()
+    return Calibration(conformal=scores, **kept)
 
 
 def _fit_folds(model, X, y, weight, plan, before):
@@ -168,20 +171,6 @@ def _fit_folds(model, X, y, weight, plan, before):
         rows = plan.training_rows(k)
         fitted.append(fold.set_params(**settings).fit(X[rows], y[rows], sample_weight=weight[rows]))
     return fitted
-
-
-def _conformal(model, X, y, weight, calibrated):
-    # Imported late, for these are built on the estimators.
-    from .calibration import ConformalClassifier, ConformalRegressor
-
-    plain = clone(model).set_params(calibration=None)
-    if is_classifier(model):
-        # The calibrated form of predict_set: the likeliest classes up to one total, never none.
-        conformal = ConformalClassifier(plain, conformity_score="aps")
-    else:
-        conformal = ConformalRegressor(plain, conformity_score="normalized")
-    # A copy, so that the fitted state does not hold the estimator that holds it.
-    return conformal.calibrate_fitted(calibrated, X, y, weight, answers=copy(model))
 
 
 def _held_out_logits(calibrated, X, rng):

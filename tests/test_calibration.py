@@ -30,7 +30,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import skuq
 from skuq import backends
 from skuq.calibration import ConformalClassifier, ConformalRegressor, fit_temperature
-from skuq.calibration._classification import aps_scores, raps_scores
+from skuq._prediction.conformal import aps_scores, raps_scores
 
 METHODS = ["split", "cross"]
 REGRESSION_SCORES = ["absolute", "normalized", "quantile"]
@@ -702,7 +702,7 @@ def test_temperature_takes_column_numbers(y):
 def test_stratified_folds_are_the_default_for_classes():
     X, y = classification(300)
     y[:] = np.where(np.arange(300) % 30 == 0, "a", "b")
-    model = ConformalClassifier(LogisticRegression(), method="cross", random_state=0).fit(X, y)
-    assert [np.count_nonzero(fold.y == 0) for fold in model._folds] == [2] * 5
+    model = ConformalClassifier(DummyClassifier(), method="cross", random_state=0).fit(X, y)
+    assert [inner.class_prior_[0] for inner in model.estimators_] == [8 / 240] * 5
     own = ConformalClassifier(LogisticRegression(), method="cross", cv=StratifiedKFold(3)).fit(X, y)
     assert own.n_calibration_ == 300

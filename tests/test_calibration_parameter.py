@@ -8,6 +8,7 @@ import pickle
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from _table import (
     CLASSIFIERS,
@@ -34,10 +35,11 @@ from sklearn.utils.estimator_checks import check_estimator
 from test_native import as_array, call, native_list, probabilities
 
 import skuq
-from skuq import _self_calibration, backends
+from skuq import _base, _self_calibration, backends
+from skuq._draws import Draws
 from skuq._self_calibration import plan_calibration
-from skuq.calibration import _temperature, fit_temperature
-from skuq.calibration._temperature import fit_mixture_temperature
+from skuq.calibration import fit_temperature
+from skuq._prediction.temperature import fit_mixture_temperature
 from skuq.likelihoods import Normal
 
 # Follow the training rows closely and believe them; SNGP too, where it ignores its variance.
@@ -131,6 +133,40 @@ def test_the_factor_is_a_rank_of_what_the_folds_models_scored(backend):
         mean, std = model.predict(X), np.sqrt(model.predict_uncertainty(X).total)
         upper = model.predict_interval(X, coverage)[:, 1]
         np.testing.assert_allclose((upper - mean) / std, sorted(scores)[rank - 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["DeepEnsembleRegressor", "SNGPRegressor", "BNNClassifier", "SNGPClassifier"])
+@pytest.mark.parametrize("backend", [case("blitz")])
+def test_an_answer_looks_at_its_rows_once(name, backend, monkeypatch):
+    X, y = problem(name)
+    model = make(name, backend, calibration="conformal", **QUICK).fit(X, y)
+    calls = []
+
+    def counted(owner, method):
+        original = getattr(owner, method)
+        monkeypatch.setattr(owner, method, lambda *args, **kwargs: calls.append(method) or original(*args, **kwargs))
+
+    counted(_base, "validate_data")
+    for kind, method in [(Draws, "raw"), (Draws, "of_cosines")]:
+        counted(kind, method)
+    (model.predict_set if name in CLASSIFIERS else model.predict_interval)(X)
+    answered = calls.copy()
+    calls.clear()
+    model.predict_proba(X) if name in CLASSIFIERS else model.predict(X, return_std=True)
+    assert answered.count("validate_data") == 1
+    assert answered == calls
+
+
+@pytest.mark.parametrize("split_rows", [5000, 50])
+@each_backend
+def test_frames_keep_their_names(backend, split_rows, monkeypatch):
+    monkeypatch.setattr(_self_calibration, "CROSS_FITTED_ROWS", split_rows)
+    for name in ("ProbabilisticRegressor", "ProbabilisticClassifier"):
+        X, y = problem(name)
+        frame = pd.DataFrame(X, columns=list("abc"))
+        model = make(name, backend, calibration="conformal", **QUICK)
+        # A warning about feature names is an error here.
+        assert_same(outputs(clone(model).fit(frame, y), frame), outputs(model.fit(X, y), X))
 
 
 @each_backend
@@ -319,7 +355,7 @@ def test_a_temperature_weighs_rows_as_the_loss_does(backend, monkeypatch):
         seen.append((logits, y, sample_weight))
         return 1.0
 
-    monkeypatch.setattr(_temperature, "fit_mixture_temperature", spy)
+    monkeypatch.setattr(_self_calibration, "fit_mixture_temperature", spy)
     X, y = problem("BNNClassifier", 3)
     weight = np.arange(len(y)) + 1.0
     model = make(

@@ -9,36 +9,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_is_fitted
 
 from .._base import check_levels
+from .._prediction.conformal import (
+    aps_scores,
+    class_conditional_sets,
+    conformal_sets,
+    grouped_sets,
+    lac_scores,
+    raps_scores,
+)
 from .._regression import COVERAGE_EXAMPLE
 from ._base import Conformal
-from ._quantiles import mass_below, needed_mass
-
-
-def lac_scores(probabilities: np.ndarray) -> np.ndarray:
-    """1 − p of every class (Sadinle, Lei & Wasserman 2019): the smallest sets on average."""
-    return 1 - probabilities
-
-
-def aps_scores(probabilities: np.ndarray) -> np.ndarray:
-    """Probability of the classes that are more probable (Romano, Sesia & Candès 2020, eq. 8, without randomisation)."""
-    rank = class_ranks(probabilities)
-    descending = -np.sort(-probabilities, axis=1)
-    before = np.cumsum(descending, axis=1) - descending
-    return np.take_along_axis(before, rank, axis=1)
-
-
-def raps_scores(probabilities: np.ndarray, penalty: float, free_rank: int) -> np.ndarray:
-    """APS, plus `penalty` for every rank beyond `free_rank` (Angelopoulos et al. 2021, eq. 4)."""
-    beyond = np.maximum(class_ranks(probabilities) + 1 - free_rank, 0)
-    return aps_scores(probabilities) + penalty * beyond
-
-
-def class_ranks(probabilities: np.ndarray) -> np.ndarray:
-    """Rank of every class in its row, 0 for the most probable; of equal ones the first column comes first."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    ranks = np.empty_like(order)
-    np.put_along_axis(ranks, order, np.arange(probabilities.shape[1])[None], axis=1)
-    return ranks
 
 
 class ConformalClassifier(ClassifierMixin, Conformal):
@@ -124,8 +104,6 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         "raps_free_rank": [Interval(Integral, 0, None, closed="left")],
     }
 
-    _stratifies = True
-
     def __init__(
         self,
         estimator=None,
@@ -135,6 +113,7 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         cv=None,
         raps_penalty=0.1,
         raps_free_rank=2,
+        groups=None,
         random_state=None,
     ):
         self.estimator = estimator
@@ -143,6 +122,7 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         self.cv = cv
         self.raps_penalty = raps_penalty
         self.raps_free_rank = raps_free_rank
+        self.groups = groups
         self.random_state = random_state
 
     def _default_estimator(self):
@@ -171,8 +151,18 @@ class ConformalClassifier(ClassifierMixin, Conformal):
     def _training_target(self, y):
         return self.classes_[y]
 
-    def _scores(self, estimator, X, y):
+    def _row_scores(self, estimator, X, y):
         return self._class_scores(estimator, X)[np.arange(len(y)), y]
+
+    def _group_rows(self, X, y):
+        self._by_class = isinstance(self.groups, str) and self.groups == "class"
+        if not self._by_class:
+            return super()._group_rows(X, y)
+        self._groups, self.groups_ = None, self.classes_
+        return y
+
+    def _strata(self, y, group):
+        return y if group is None or self._by_class else y * (group.max() + 1) + group
 
     def _class_scores(self, estimator, X):
         """Score of every class, (n_rows, n_classes)."""
@@ -233,17 +223,12 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         """
         check_is_fitted(self)
         levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
-        weight = np.concatenate([fold.weight for fold in self._folds])
-        needed = np.array([needed_mass(weight, level) for level in np.atleast_1d(levels)])
-        # A class is left out if enough calibration rows are less strange than it would be.
-        stranger = sum(self._mass_below(fold, X) for fold in self._folds)
-        sets = stranger[..., None] < needed
-        if self.conformity_score != "lac":
-            # With one estimator the likeliest class is in every set; folds that disagree must not leave one empty.
-            sets |= (stranger == stranger.min(axis=1, keepdims=True))[..., None]
+        class_scores = [self._class_scores(estimator, X) for estimator in self.estimators_]
+        asked = (class_scores, self._scores, np.atleast_1d(levels), self.conformity_score == "lac")
+        if self._by_class:
+            sets = class_conditional_sets(*asked, self.classes_.tolist())
+        elif self._groups is not None:
+            sets = grouped_sets(*asked, self._groups.codes(X), self.groups_.tolist())
+        else:
+            sets = conformal_sets(*asked)
         return sets if levels.ndim else sets[..., 0]
-
-    def _mass_below(self, fold, X):
-        order = np.argsort(fold.scores)
-        cumulative = np.concatenate([np.zeros(1), np.cumsum(fold.weight[order])])
-        return mass_below(fold.scores[order], cumulative, self._class_scores(fold.estimator, X))
