@@ -29,8 +29,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skuq
 from skuq import backends
-from skuq.calibration import ConformalClassifier, ConformalRegressor, fit_temperature
 from skuq._prediction.conformal import aps_scores, raps_scores
+from skuq.calibration import ConformalClassifier, ConformalRegressor, fit_temperature
 
 METHODS = ["split", "cross"]
 REGRESSION_SCORES = ["absolute", "normalized", "quantile"]

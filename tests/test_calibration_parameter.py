@@ -37,9 +37,9 @@ from test_native import as_array, call, native_list, probabilities
 import skuq
 from skuq import _base, _self_calibration, backends
 from skuq._draws import Draws
+from skuq._prediction.temperature import fit_mixture_temperature
 from skuq._self_calibration import plan_calibration
 from skuq.calibration import fit_temperature
-from skuq._prediction.temperature import fit_mixture_temperature
 from skuq.likelihoods import Normal
 
 # Follow the training rows closely and believe them; SNGP too, where it ignores its variance.
