@@ -105,9 +105,16 @@ class ClassifierTask(ClassifierMixin):
     def _training_target(self, y):
         return self.classes_[y[:, 0].astype(int)]
 
-    def _weights_in_loss(self, y, weight):
+    def _log_class_weight(self, y, weight):
+        """What class weights add to the logits, (n_logits,): a class of weight w is learned as if it came w times as often."""
+        if self.class_weight is None:
+            return 0.0
         codes = y[:, 0].astype(int)
-        return self._class_weights(self.classes_, codes, self.classes_[codes], weight)[codes]
+        weights = self._class_weights(self.classes_, codes, self.classes_[codes], weight)
+        # A class of weight 0 is never seen, and says nothing of how often it comes: it stays as improbable as it is.
+        weights = np.where(weights > 0, weights, weights.max())
+        shift = np.log(weights)
+        return shift[1:] - shift[:1] if len(shift) == 2 else shift
 
     def _report_weights(self):
         super()._report_weights()
@@ -116,22 +123,32 @@ class ClassifierTask(ClassifierMixin):
             self.temperature_ = self._state.calibration.temperature
 
     def _coefficient_shapes(self, coef, intercept):
-        temperature = self._state.calibration.temperature
-        return coef / temperature, intercept / temperature
+        calibration = self._state.calibration
+        return coef / calibration.temperature, intercept / calibration.temperature - calibration.log_class_weight
 
     # Predictions.
 
     def _predictive_logits(self, X):
-        """Logits (n_draws, n_rows, n_raw) before the temperature, whose probabilities average to the predictive ones."""
-        return self._call_draws().raw(X)[0]
+        """Logits (n_draws, n_rows, n_raw) as trained, whose probabilities average to the predictive ones.
 
-    def _probabilities(self, logits):
-        """Class probabilities (…, n_classes) of logits before the temperature, (…, n_raw)."""
-        return class_probabilities(logits / self._state.calibration.temperature)
+        Also the factors, broadcastable to (n_rows, n_raw), by which they are closer to 0 than the logits of the network.
+        """
+        return self._call_draws().raw(X)[0], 1.0
+
+    def _probabilities(self, logits, tempering=1.0):
+        """Class probabilities (…, n_classes) of logits as trained, (…, n_raw)."""
+        calibration = self._state.calibration
+        return class_probabilities(logits / calibration.temperature - calibration.log_class_weight * tempering)
+
+    def _held_out_logits(self, X):
+        """Logits and factors, as :meth:`_predictive_logits` has them, of validated rows."""
+        pairs = [self._predictive_logits(rows) for rows in self._chunks(X)]
+        factors = [np.ones((logits.shape[1], 1)) * factor for logits, factor in pairs]
+        return np.concatenate([logits for logits, _ in pairs], axis=1), np.concatenate(factors)
 
     def _draw_probabilities(self, X):
         """Class probabilities of every draw, (n_draws, n_rows, n_classes), for standardised rows."""
-        return self._probabilities(self._predictive_logits(X))
+        return self._probabilities(*self._predictive_logits(X))
 
     def _mean_probabilities(self, X):
         """Predictive class probabilities, (n_rows, n_classes), for standardised rows."""

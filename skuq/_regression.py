@@ -128,8 +128,8 @@ class RegressorTask(RegressorMixin):
     def _training_target(self, y):
         return y[:, 0] if self._single_output else y
 
-    def _weights_in_loss(self, y, weight):
-        return np.ones(len(y))
+    def _log_class_weight(self, y, weight):
+        return 0.0
 
     def _coefficient_shapes(self, coef, intercept):
         return (coef[0], float(intercept[0])) if self._single_output else (coef, intercept)

@@ -26,6 +26,8 @@ class Scores:
     values : ndarray of shape (n_rows, n_outputs), or (n_rows,) for classes
     weight : ndarray of shape (n_rows,)
         Their sum is the number of rows that they stand for: equal weights are ones.
+    copies : ndarray of int, shape (n_rows,)
+        How many rows each stands for.
     fold : ndarray of int, shape (n_rows,)
         Which estimator scored the row.
     group : ndarray of int, shape (n_rows,), or None
@@ -36,22 +38,28 @@ class Scores:
 
     values: np.ndarray
     weight: np.ndarray
+    copies: np.ndarray
     fold: np.ndarray
     group: np.ndarray | None = None
     among: str = ""
 
     @classmethod
-    def of(cls, values: Sequence[np.ndarray], weight: np.ndarray, group: np.ndarray | None = None) -> "Scores":
-        """Scores from those of each fold, and the weights of all rows in the same order, in any unit."""
+    def of(cls, values: Sequence[np.ndarray], weight, copies, group=None) -> "Scores":
+        """Scores from those of each fold; all else for the rows of all folds, in that order, the weights in any unit."""
         fold = np.repeat(np.arange(len(values)), [len(part) for part in values])
-        return cls(np.concatenate(values), normalized_weight(weight), fold, group)
+        return cls(np.concatenate(values), normalized_weight(weight, copies), copies, fold, group)
 
     def of_group(self, group: int, label) -> "Scores":
         """Scores of one group, whose weights speak of that group alone."""
-        rows = np.zeros(len(self.weight), bool) if self.group is None else self.group == group
-        weight = self.weight[rows]
-        weight = normalized_weight(weight) if np.any(weight > 0) else weight
-        return Scores(self.values[rows], weight, self.fold[rows], None, f" of the group {label!r}")
+        rows = self.group == group if self.group is not None else np.zeros(len(self.weight), bool)
+        weight, copies = self.weight[rows], self.copies[rows]
+        weight = normalized_weight(weight, copies) if np.any(weight > 0) else weight
+        return Scores(self.values[rows], weight, copies, self.fold[rows], None, f" of the group {label!r}")
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that the weights stand for."""
+        return count_rows(self.weight)
 
     def pooled(self) -> "Scores":
         """The same scores as if one estimator had given them all."""
@@ -62,23 +70,31 @@ class Scores:
         return needed_mass(self.weight, coverage, self.among)
 
 
-def normalized_weight(weight: np.ndarray) -> np.ndarray:
-    """Weights whose mean over the positive ones is 1: equal weights become ones."""
-    positive = weight[weight > 0]
-    if not len(positive):
+def normalized_weight(weight: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    """Weights whose sum is the number of rows that the positive ones stand for: equal weights of single rows become ones."""
+    positive = weight > 0
+    if not np.any(positive):
         raise ValueError("All calibration rows have a weight of zero. Check sample_weight, or choose another cv.")
-    return np.ones_like(weight) if np.all(weight == weight[0]) else weight / positive.mean()
+    if copies.max() == 1 and np.all(weight == weight[0]):
+        return np.ones_like(weight)
+    n_rows, total = copies[positive].sum(dtype=float), weight.sum()
+    return weight if n_rows == total else weight * (n_rows / total)
+
+
+def count_rows(weight: np.ndarray) -> int:
+    """Rows that normalised weights stand for."""
+    return round(weight.sum())
 
 
 def needed_mass(weight: np.ndarray, coverage: float, among: str = "") -> float:
-    """Weight of scores that must not exceed the threshold: c (Σw + 1), for weights of mean 1.
+    """Weight of scores that must not exceed the threshold: c (Σw + 1), for weights that sum to the number of rows.
 
     Raises
     ------
     ValueError
         If the rows are too few, so that no finite threshold has this coverage.
     """
-    n_rows = int(np.count_nonzero(weight))
+    n_rows = count_rows(weight)
     needed = coverage * (n_rows + 1) - _ROUNDING
     if needed > n_rows:
         enough = int(np.ceil(coverage / (1 - coverage) - _ROUNDING))

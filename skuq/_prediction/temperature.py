@@ -9,7 +9,7 @@ LOWEST, HIGHEST = 1e-2, 1e2
 _GRID_POINTS = 17
 
 
-def fit_mixture_temperature(logits, y, weight, shift=0.0) -> float:
+def fit_mixture_temperature(logits, y, weight, shift=0.0, n_rows=None) -> float:
     r"""Temperature T for which the mean over draws of softmax(logits / T − shift) has the smallest log loss.
 
     Beside the held-out rows stands one row of even labels, spread over them: it keeps T away from 0 where they are all
@@ -25,6 +25,8 @@ def fit_mixture_temperature(logits, y, weight, shift=0.0) -> float:
         Weights ≥ 0, not all 0; only their proportions matter.
     shift : float or ndarray that broadcasts to `logits`
         What is taken off the divided logits: the logarithms of the class weights of training.
+    n_rows : float, optional
+        Rows that the weights stand for; those of positive weight, if not given.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def fit_mixture_temperature(logits, y, weight, shift=0.0) -> float:
     """
     if logits.shape[-1] == 1:
         logits, shift = (with_first_class(part) for part in (logits, np.broadcast_to(shift, logits.shape)))
-    own, even = np.arange(len(y)), 1 / np.count_nonzero(weight)
+    own, even = np.arange(len(y)), 1 / (n_rows or np.count_nonzero(weight))
 
     def loss(log_temperature):
         # Not convex for several draws, so a grid brackets the lowest of its minima.

@@ -14,8 +14,9 @@ from sklearn.utils.metadata_routing import _routing_enabled
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from .._base import check_weights
+from .._folds import Part, divide
 from .._prediction.conformal import Scores
-from .._folds import assign_folds
+from ._copies import row_copies
 from ._groups import find_groups
 
 DEFAULT_FOLDS = 5
@@ -58,7 +59,8 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
             Targets.
         sample_weight : array-like of shape (n_samples,), optional
             Weights ≥ 0, for training and for calibration, where only their proportions matter and a new row counts as
-            an average one.
+            an average one. Counts of a table (equal rows of X come with different y, or there are few different ones)
+            stand for as many rows: each is in several folds with a share of its weight, and calibrates as many times.
 
         Returns
         -------
@@ -73,17 +75,16 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
         y = self._check_target(y, estimator if prefit else None)
         weight = None if sample_weight is None else check_weights(sample_weight, y)
         group = self._group_rows(X, y)
+        copies = row_copies(X, y, weight)
         if prefit:
-            everything = np.arange(len(y))
-            self.estimator_, calibrated = estimator, [(estimator, everything)]
+            splits = [(None, Part(np.arange(len(y))), copies)]
+            self.estimator_, self.estimators_ = estimator, [estimator]
         else:
-            calibrated = [
-                (self._train(estimator, X, y, weight, train), test) for train, test in self._splits(X, y, group)
-            ]
+            splits = self._splits(X, y, np.ones(len(y)) if weight is None else weight, copies, group)
+            self.estimators_ = [self._train(estimator, X, y, weight, training) for training, _, _ in splits]
             whole = self.method == "cross"
-            self.estimator_ = self._train(estimator, X, y, weight) if whole else calibrated[0][0]
-        self.estimators_ = [fitted for fitted, _ in calibrated]
-        self._calibrate(X, y, weight, group, calibrated)
+            self.estimator_ = self._train(estimator, X, y, weight) if whole else self.estimators_[0]
+        self._calibrate(X, y, weight, group, splits)
         return self
 
     def _is_prefit(self, estimator) -> bool:
@@ -98,29 +99,55 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
             check_is_fitted(estimator)
         return prefit or isinstance(estimator, FrozenEstimator)
 
-    def _splits(self, X, y, group) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(training rows, calibration rows) of each fold; only the first for method="split"."""
+    def _splits(self, X, y, weight, copies, group) -> list[tuple[Part, Part, np.ndarray]]:
+        """Training rows, calibration rows, and how many these stand for, of each fold; of the first for method="split"."""
         cv = DEFAULT_FOLDS if self.cv is None else self.cv
-        if not isinstance(cv, int | np.integer):
-            splits = list(check_cv(cv).split(X, y))
-        elif len(y) < cv:
-            raise ValueError(
-                f"cv={cv} folds need at least {cv} rows, got n_samples={len(y)}. Fit on more rows or use fewer folds."
-            )
-        else:
+        if isinstance(cv, int | np.integer):
+            n_copies = copies.sum(dtype=float)
+            if n_copies < cv:
+                raise ValueError(
+                    f"cv={cv} folds need at least {cv} rows, got n_samples={n_copies:.0f}. Fit on more rows or use fewer "
+                    f"folds."
+                )
             seed = check_random_state(self.random_state).randint(2**31 - 1)
-            fold = assign_folds(len(y), int(cv), self._strata(y, group), np.random.default_rng(seed))
+            folds = divide(weight, copies, int(cv), self._strata(y, group), np.random.default_rng(seed))
+            used = range(1) if self.method == "split" else range(int(cv))
+            pairs = [(folds.training(k), folds.held_out(k)) for k in used]
+            return [(training, part, folds.copies_in(part, part.fold)) for training, part in pairs]
+        everything = np.arange(len(y))
+        splits = [tuple(Part(everything[rows]) for rows in pair) for pair in check_cv(cv).split(X, y)]
+        splits = splits[:1] if self.method == "split" else splits
+        held_out = np.concatenate([part.rows for _, part in splits])
+        if len(np.unique(held_out)) < len(held_out):
+            raise ValueError(
+                "method='cross' needs each row in at most one held-out fold, and cv holds some rows out more than "
+                "once. Use a partition such as KFold."
+            )
+        return [(training, part, copies[part.rows]) for training, part in splits]
 
-    def _calibrate(self, X, y, weight, group, calibrated):
+    def _train(self, estimator, X, y, weight, part=None):
+        y = self._training_target(y)
+        if part is not None:
+            X, y = _safe_indexing(X, part.rows), y[part.rows]
+            weight = None if weight is None else part.weights(weight)
+        return clone(estimator).fit(X, y, **fit_weights(estimator, weight))
+
+    def _calibrate(self, X, y, weight, group, splits):
         """Score held-out rows, and keep what later answers need of them."""
         weight = np.ones(len(y)) if weight is None else weight
-        held_out = np.concatenate([np.arange(len(y))[rows] for _, rows in calibrated])
-        parts = [(estimator, _safe_indexing(X, rows), y[rows]) for estimator, rows in calibrated]
-        values = [self._row_scores(*part) for part in parts]
-        self._scores = Scores.of(values, weight[held_out], None if group is None else group[held_out])
-        self._rows = [(rows, targets) for _, rows, targets in parts] if self._keeps_rows else None
+        held_out = [part for _, part, _ in splits]
+        rows = np.concatenate([part.rows for part in held_out])
+        parts = [(_safe_indexing(X, part.rows), y[part.rows]) for part in held_out]
+        values = [self._row_scores(fitted, *part) for fitted, part in zip(self.estimators_, parts, strict=True)]
+        self._scores = Scores.of(
+            values,
+            np.concatenate([part.weights(weight) for part in held_out]),
+            np.concatenate([copies for _, _, copies in splits]),
+            None if group is None else group[rows],
+        )
+        self._rows = parts if self._keeps_rows else None
         self.conformity_scores_ = self._scores.values
-        self.n_calibration_ = int(np.count_nonzero(self._scores.weight))
+        self.n_calibration_ = self._scores.n_rows
 
     def _group_rows(self, X, y):
         """Number of each row's group, or None where coverage is that of all rows together."""
