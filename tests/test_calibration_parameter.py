@@ -527,6 +527,68 @@ def test_split_intervals_have_their_coverage(name, backend, split):
     assert covered(interval, y_new) == pytest.approx(0.9, abs=0.06)
 
 
+# Tables of few different rows
+
+
+def table_of_counts(n_rows=4000, seed=0):
+    """Four categories, one-hot, and 0/1 outcomes with shares .1 to .9: X, y of each cell, and its number of rows."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(4, size=n_rows)
+    y = (rng.uniform(size=n_rows) < np.array([0.1, 0.3, 0.5, 0.9])[group]).astype(int)
+    count = np.bincount(2 * group + y, minlength=8)
+    return np.repeat(np.eye(4), 2, axis=0), np.tile([0, 1], 4), count
+
+
+@pytest.mark.parametrize("split_rows", [5000, 5])
+@each_calibrated
+def test_a_table_of_counts_is_its_rows(name, mode, backend, split_rows, monkeypatch):
+    monkeypatch.setattr(_self_calibration, "CROSS_FITTED_ROWS", split_rows)
+    X, y, count = table_of_counts()
+    model = make(name, backend, calibration=mode, **QUICK)
+    table = clone(model).fit(X, y, sample_weight=count)
+    rows = clone(model).fit(np.repeat(X, count, axis=0), np.repeat(y, count))
+    assert_same(outputs(table, X), outputs(rows, X))
+    if mode == "conformal":
+        assert table._state.calibration.conformal.n_rows == (4000 if split_rows == 5000 else 800)
+        ask = table.predict_set if name in CLASSIFIERS else table.predict_interval
+        assert np.isfinite(ask(X, 0.95)).all()
+
+
+@each_backend
+def test_sets_of_categories_are_those_of_their_shares(backend):
+    X, y, count = table_of_counts()
+    model = make("ProbabilisticClassifier", backend, calibration="conformal", max_iter=200).fit(X, y, count)
+    # The likelier outcomes make up .75 of all rows, with both where outcomes are even .875, with both where the shares are .3
+    # and .7 too .95; models of the folds and the estimator itself differ by little.
+    for coverage, both in [(0.7, []), (0.865, [2]), (0.94, [1, 2])]:
+        inside = model.predict_set(np.eye(4), coverage)
+        np.testing.assert_array_equal(np.flatnonzero(inside.all(axis=1)), both)
+        assert np.average(model.predict_set(X, coverage)[np.arange(8), y], weights=count) > coverage
+
+
+@each_backend
+def test_temperatures_of_tables_are_those_of_fresh_rows(backend):
+    X, y, count = table_of_counts(2000)
+    X = X + 0.1 * X[:, ::-1]
+    model = make("ProbabilisticClassifier", backend, calibration="temperature", max_iter=100, batch_size=8)
+    found = model.fit(X, y, count).temperature_
+    shares = np.repeat([0.1, 0.3, 0.5, 0.9], 2)
+    fresh = np.where(y == 1, shares, 1 - shares)
+    logit = model.set_params(calibration=None).fit(X, y, count).predict_proba(X)
+    best = fit_temperature(logit, y, fresh)
+    assert found == pytest.approx(best, rel=0.2)
+
+
+@each_backend
+def test_a_class_that_stands_for_one_row_stays_in_training(backend):
+    X, y, count = table_of_counts(400)
+    X, y, count = np.vstack([X, X[:1]]), np.append(y, 2), np.append(count, 1)
+    model = make("ProbabilisticClassifier", backend, calibration="conformal", warm_start=True, **QUICK)
+    calibration = model.fit(X, y, count)._state.calibration
+    assert calibration.conformal.n_rows == 400
+    assert all(len(fold.classes_) == 3 for fold in calibration.folds)
+
+
 # Rows, weights, seeds
 
 
