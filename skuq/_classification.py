@@ -34,7 +34,9 @@ class ClassifierTask(ClassifierMixin):
         None,
         [dict, StrOptions({"balanced"}), None],
         """dict, "balanced" or None
-        Weight of each class in the loss, ``{label: weight}``; "balanced": inversely to the classes' weights in y.""",
+        Weight of each class in the loss, ``{label: weight}``; "balanced": inversely to the classes' weights in y.
+        Probabilities are then those of a population in which each class comes as many times as often as it weighs: use them
+        to rank and to decide, not as frequencies, or set ``calibration="temperature"``, which takes the weights off.""",
     )
 
     calibration: str | None = parameter(
@@ -42,7 +44,8 @@ class ClassifierTask(ClassifierMixin):
         [StrOptions({"conformal", "temperature"}), None],
         """{"conformal", "temperature"} or None
         What rows that training did not see are used for. "temperature": one number T that divides the logits of every draw
-        and gives those rows the smallest log loss (Guo et al. 2017). "conformal": ``predict_set`` holds the true class with
+        and gives those rows the smallest log loss (Guo et al. 2017), class weights taken off, so that probabilities are
+        frequencies of rows. "conformal": ``predict_set`` holds the true class with
         the probability asked for, whatever the model (Romano et al. 2020); all else stays the model's own. Up to 5000
         different rows, five further fits predict one fold each; beyond, the estimator itself holds rows out, a fifth or
         about 10000.""",
@@ -53,7 +56,7 @@ class ClassifierTask(ClassifierMixin):
         Labels seen in ``fit``, sorted.
     coef_, intercept_ : ndarray of shape (1 or n_classes, n_features), ndarray of shape (1 or n_classes,)
         Of a linear model (``hidden_layer_sizes=()``), in the user's units; the mean over networks, divided by the
-        temperature.
+        temperature, less the logarithms of class weights where it takes them off.
     temperature_ : float
         Only with ``calibration="temperature"``: what the logits are divided by, above 1 where they were too sure.
 """

@@ -46,6 +46,11 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         λ of "raps": what each rank beyond `raps_free_rank` adds to the score, as a probability.
     raps_free_rank : int ≥ 0, default=2
         k of "raps": size up to which a set is free.
+    groups : "class", str, int, callable or None, default=None
+        "class": coverage within each class, which is compared with its own calibration rows alone (Vovk 2012); a rare class
+        is then covered as often as the others, by larger sets. Else coverage within groups of rows, each calibrated by its
+        own rows (Mondrian, Vovk et al. 2005): a column of the X given to ``fit``, by its name in a DataFrame or by its number,
+        or a function of X that gives one label for each row. None: coverage over all rows together.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds where `cv` is a number, and of the default estimator.
 
@@ -60,7 +65,9 @@ class ConformalClassifier(ClassifierMixin, Conformal):
     conformity_scores_ : ndarray of shape (n_held_out,)
         Of the held-out rows' own classes, fold by fold.
     n_calibration_ : int
-        Held-out rows of positive weight.
+        Held-out rows of positive weight, or rows that they stand for.
+    groups_ : ndarray of shape (n_groups,)
+        Only with `groups`: those seen in ``fit``, sorted.
     n_features_in_ : int
         Number of features seen in ``fit``, if the estimator counts them.
 
@@ -73,8 +80,8 @@ class ConformalClassifier(ClassifierMixin, Conformal):
     "lac" has the nominal coverage always, by leaving sets empty. Ties, as of a small tree's probabilities, can only add
     to the coverage.
 
-    A coverage c needs at least c / (1 − c) calibration rows (9 for 90 %); with fewer only the set of all classes would
-    do, and ``predict_set`` raises a ValueError, as MAPIE does.
+    A coverage c needs at least c / (1 − c) calibration rows (9 for 90 %), with `groups` in each class or in the groups
+    asked for; with fewer only the set of all classes would do, and ``predict_set`` raises a ValueError, as MAPIE does.
 
     References
     ----------
@@ -82,6 +89,8 @@ class ConformalClassifier(ClassifierMixin, Conformal):
     ICLR.
 
     Romano, Sesia, Candès (2020), "Classification with valid and adaptive coverage", NeurIPS.
+
+    Vovk (2012), "Conditional validity of inductive conformal predictors", ACML.
 
     Sadinle, Lei, Wasserman (2019), "Least ambiguous set-valued classifiers with bounded error levels", JASA.
 
@@ -219,7 +228,8 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         Raises
         ------
         ValueError
-            If the calibration rows are too few for `coverage`.
+            If the calibration rows are too few for `coverage`, those of one class or group with `groups`, or if a group was
+            not seen in ``fit``.
         """
         check_is_fitted(self)
         levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)

@@ -83,6 +83,10 @@ class ConformalRegressor(RegressorMixin, Conformal):
         Number of folds (None: 5), or what divides the rows; "split" calibrates on the first held-out part only, so
         ``cv=5`` holds out a fifth and ``ShuffleSplit(1, test_size=0.3)`` 30 %. "prefit": the estimator is fitted, and
         all rows given to ``fit`` calibrate it.
+    groups : str, int, callable or None, default=None
+        Coverage within groups of rows, each calibrated by its own rows (Mondrian, Vovk et al. 2005): a column of the X given
+        to ``fit``, by its name in a DataFrame or by its number, or a function of X that gives one label for each row. None:
+        coverage over all rows together.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds where `cv` is a number, and of the default estimator.
 
@@ -95,7 +99,9 @@ class ConformalRegressor(RegressorMixin, Conformal):
     conformity_scores_ : ndarray of shape (n_held_out, n_outputs)
         Of the held-out rows, fold by fold; of "quantile" those for a coverage of 0.9.
     n_calibration_ : int
-        Held-out rows of positive weight.
+        Held-out rows of positive weight, or rows that they stand for.
+    groups_ : ndarray of shape (n_groups,)
+        Only with `groups`: those seen in ``fit``, sorted.
     n_outputs_ : int
         Number of targets.
     n_features_in_ : int
@@ -103,7 +109,8 @@ class ConformalRegressor(RegressorMixin, Conformal):
 
     Notes
     -----
-    A coverage c needs at least c / (1 − c) calibration rows (9 for 90 %, 99 for 99 %): with fewer only an infinite
+    A coverage c needs at least c / (1 − c) calibration rows (9 for 90 %, 99 for 99 %), with `groups` in each group that is
+    asked for: with fewer only an infinite
     interval would do, and ``predict_interval`` raises a ValueError, as MAPIE does.
 
     Several outputs are calibrated one by one, each for its own coverage.
@@ -122,6 +129,8 @@ class ConformalRegressor(RegressorMixin, Conformal):
     Lei, G'Sell, Rinaldo, Tibshirani, Wasserman (2018), "Distribution-free predictive inference for regression", JASA.
 
     Romano, Patterson, Candès (2019), "Conformalized quantile regression", NeurIPS.
+
+    Vovk, Gammerman, Shafer (2005), "Algorithmic learning in a random world", Springer.
 
     Examples
     --------
@@ -204,7 +213,8 @@ class ConformalRegressor(RegressorMixin, Conformal):
         Raises
         ------
         ValueError
-            If the calibration rows are too few for `coverage`.
+            If the calibration rows are too few for `coverage`, those of one group with `groups`, or if a group was not seen
+            in ``fit``.
         """
         check_is_fitted(self)
         levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
