@@ -373,10 +373,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         if previous is not None and not self._continues(previous):
             previous = None
         seeds = self._seeds()
-        plan = self._plan_calibration(y, seeds["calibration"], previous)
-        own = slice(None) if plan is None else plan.own_rows
-        target = self._encode_target(y[own], weight[own], previous)
-        problem = self._pose(X[own], weight[own], copies[own], target, sizes, seeds, previous)
+        plan = self._plan_calibration(y, weight, copies, seeds["calibration"], previous)
+        own, own_weight, own_copies = slice(None), weight, copies
+        if plan is not None:
+            own, own_weight, own_copies = plan.own.rows, plan.own.weights(weight), plan.own_copies
+        target = self._encode_target(y[own], own_weight, previous)
+        problem = self._pose(X[own], own_weight, own_copies, target, sizes, seeds, previous)
         members, outcome = self._train(backend, problem, previous, context)
         trained = self._refine(problem, members, outcome.parameters)
         noise_scale, spread = self._fit_to_held_out(problem, members, trained)
@@ -396,17 +398,17 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         children = np.random.SeedSequence(seed_entropy(self.random_state)).spawn(len(names))
         return dict(zip(names, children, strict=True))
 
-    def _plan_calibration(self, y, seed, previous):
+    def _plan_calibration(self, y, weight, copies, seed, previous):
         """Which rows to hold out for calibration, if it is wanted."""
         if self.calibration is None:
             return None
         before = None if previous is None else previous.calibration
-        return plan_calibration(len(y), self._strata(y), int(seed.generate_state(1)[0]), before)
+        return plan_calibration(weight, copies, self._strata(y), int(seed.generate_state(1)[0]), before)
 
     def _calibrate(self, X, y, weight, plan, previous):
         before = None if previous is None else previous.calibration
-        loss_weight = weight * self._weights_in_loss(y, weight)
-        calibration = calibrate(self, X, self._training_target(y), weight, loss_weight, plan, before)
+        shift = self._log_class_weight(y, weight)
+        calibration = calibrate(self, X, self._training_target(y), weight, plan, before, shift)
         self._state = replace(self._state, calibration=calibration)
 
     def _continues(self, previous: State) -> bool:
@@ -663,7 +665,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
 
     def _fitted_conformal(self):
-        """Conformal estimator that gives intervals or sets in the model's place, or None."""
+        """Scores of held-out rows from which intervals or sets are made, or None where they are the model's own."""
         check_is_fitted(self)
         return self._state.calibration.conformal
 
@@ -742,6 +744,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             dropout_rate=state.dropout_rate,
             features=state.draws.features,
             temperature=state.calibration.temperature,
+            log_class_weight=state.calibration.log_class_weight,
         )
 
     def _import(self, fitted: Fitted) -> None:

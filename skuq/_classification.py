@@ -12,6 +12,7 @@ from sklearn.utils.validation import column_or_1d
 
 from ._base import Target, check_levels
 from ._parameters import estimator, parameter
+from ._prediction.conformal import aps_scores, conformal_sets
 from ._predictive import (
     PredictiveCategorical,
     Uncertainty,
@@ -33,7 +34,9 @@ class ClassifierTask(ClassifierMixin):
         None,
         [dict, StrOptions({"balanced"}), None],
         """dict, "balanced" or None
-        Weight of each class in the loss, ``{label: weight}``; "balanced": inversely to the classes' weights in y.""",
+        Weight of each class in the loss, ``{label: weight}``; "balanced": inversely to the classes' weights in y.
+        Probabilities are then those of a population in which each class comes as many times as often as it weighs: use them
+        to rank and to decide, not as frequencies, or set ``calibration="temperature"``, which takes the weights off.""",
     )
 
     calibration: str | None = parameter(
@@ -41,7 +44,8 @@ class ClassifierTask(ClassifierMixin):
         [StrOptions({"conformal", "temperature"}), None],
         """{"conformal", "temperature"} or None
         What rows that training did not see are used for. "temperature": one number T that divides the logits of every draw
-        and gives those rows the smallest log loss (Guo et al. 2017). "conformal": ``predict_set`` holds the true class with
+        and gives those rows the smallest log loss (Guo et al. 2017), class weights taken off, so that probabilities are
+        frequencies of rows. "conformal": ``predict_set`` holds the true class with
         the probability asked for, whatever the model (Romano et al. 2020); all else stays the model's own. Up to 5000
         different rows, five further fits predict one fold each; beyond, the estimator itself holds rows out, a fifth or
         about 10000.""",
@@ -52,7 +56,7 @@ class ClassifierTask(ClassifierMixin):
         Labels seen in ``fit``, sorted.
     coef_, intercept_ : ndarray of shape (1 or n_classes, n_features), ndarray of shape (1 or n_classes,)
         Of a linear model (``hidden_layer_sizes=()``), in the user's units; the mean over networks, divided by the
-        temperature.
+        temperature, less the logarithms of class weights where it takes them off.
     temperature_ : float
         Only with ``calibration="temperature"``: what the logits are divided by, above 1 where they were too sure.
 """
@@ -104,9 +108,16 @@ class ClassifierTask(ClassifierMixin):
     def _training_target(self, y):
         return self.classes_[y[:, 0].astype(int)]
 
-    def _weights_in_loss(self, y, weight):
+    def _log_class_weight(self, y, weight):
+        """What class weights add to the logits, (n_logits,): a class of weight w is learned as if it came w times as often."""
+        if self.class_weight is None:
+            return 0.0
         codes = y[:, 0].astype(int)
-        return self._class_weights(self.classes_, codes, self.classes_[codes], weight)[codes]
+        weights = self._class_weights(self.classes_, codes, self.classes_[codes], weight)
+        # A class of weight 0 is never seen, and says nothing of how often it comes: it stays as improbable as it is.
+        weights = np.where(weights > 0, weights, weights.max())
+        shift = np.log(weights)
+        return shift[1:] - shift[:1] if len(shift) == 2 else shift
 
     def _report_weights(self):
         super()._report_weights()
@@ -115,22 +126,32 @@ class ClassifierTask(ClassifierMixin):
             self.temperature_ = self._state.calibration.temperature
 
     def _coefficient_shapes(self, coef, intercept):
-        temperature = self._state.calibration.temperature
-        return coef / temperature, intercept / temperature
+        calibration = self._state.calibration
+        return coef / calibration.temperature, intercept / calibration.temperature - calibration.log_class_weight
 
     # Predictions.
 
     def _predictive_logits(self, X):
-        """Logits (n_draws, n_rows, n_raw) before the temperature, whose probabilities average to the predictive ones."""
-        return self._call_draws().raw(X)[0]
+        """Logits (n_draws, n_rows, n_raw) as trained, whose probabilities average to the predictive ones.
 
-    def _probabilities(self, logits):
-        """Class probabilities (…, n_classes) of logits before the temperature, (…, n_raw)."""
-        return class_probabilities(logits / self._state.calibration.temperature)
+        Also the factors, broadcastable to (n_rows, n_raw), by which they are closer to 0 than the logits of the network.
+        """
+        return self._call_draws().raw(X)[0], 1.0
+
+    def _probabilities(self, logits, tempering=1.0):
+        """Class probabilities (…, n_classes) of logits as trained, (…, n_raw)."""
+        calibration = self._state.calibration
+        return class_probabilities(logits / calibration.temperature - calibration.log_class_weight * tempering)
+
+    def _held_out_logits(self, X):
+        """Logits and factors, as :meth:`_predictive_logits` has them, of validated rows."""
+        pairs = [self._predictive_logits(rows) for rows in self._chunks(X)]
+        factors = [np.ones((logits.shape[1], 1)) * factor for logits, factor in pairs]
+        return np.concatenate([logits for logits, _ in pairs], axis=1), np.concatenate(factors)
 
     def _draw_probabilities(self, X):
         """Class probabilities of every draw, (n_draws, n_rows, n_classes), for standardised rows."""
-        return self._probabilities(self._predictive_logits(X))
+        return self._probabilities(*self._predictive_logits(X))
 
     def _mean_probabilities(self, X):
         """Predictive class probabilities, (n_rows, n_classes), for standardised rows."""
@@ -146,8 +167,17 @@ class ClassifierTask(ClassifierMixin):
 
     def _summarize(self, X, summary):
         """Apply `summary` to each stretch of standardised rows and join the results."""
-        X = self._check_rows(X)
+        return self._summarize_checked(self._check_rows(X), summary)
+
+    def _summarize_checked(self, X, summary):
+        """The same for rows that are validated already."""
         return np.concatenate([summary(rows) for rows in self._chunks(X)])
+
+    def _conformity_scores(self, X, y):
+        """Scores of validated rows that the model has not seen: probability of the classes above their own."""
+        # The calibrated form of predict_set: the likeliest classes up to one total, never none.
+        scores = aps_scores(self._summarize_checked(X, self._mean_probabilities))
+        return scores[np.arange(len(y)), np.searchsorted(self.classes_, y)]
 
     def predict_proba(self, X):
         """Predictive class probabilities, the mean over the draws.
@@ -254,9 +284,10 @@ class ClassifierTask(ClassifierMixin):
         level = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
         if level.ndim:
             raise ValueError(f"coverage must be one number for predict_set, got {coverage!r}. {COVERAGE_EXAMPLE}")
-        conformal = self._fitted_conformal()
-        if conformal is not None:
-            return conformal.predict_set(self._check_rows(X), float(level))
+        scores = self._fitted_conformal()
+        if scores is not None:
+            class_scores = aps_scores(self._summarize(X, self._mean_probabilities))
+            return conformal_sets([class_scores], scores, np.atleast_1d(level), may_be_empty=False)[..., 0]
         return self._summarize(X, lambda rows: smallest_sets(self._mean_probabilities(rows), float(level)))
 
     def predict_dist(self, X) -> PredictiveCategorical:

@@ -205,10 +205,12 @@ def count_copies(X, y, weight) -> np.ndarray:
 
 
 def _unit(weight) -> float:
-    """Weight of one row: the largest number of which all weights are multiples, if there is one.
+    """Weight of one row: 1 where all weights are integers, else the largest number of which all are multiples.
 
     So counts, and counts over their sum, say the same. Other weights count as they are; the least is at least one row.
     """
+    if np.all(weight == np.rint(weight)):
+        return 1.0
     divisor, tolerance = weight.min(), ROUNDING * weight.max()
     while divisor > LEAST_DIVISOR * weight.max():
         rest = weight % divisor

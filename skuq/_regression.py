@@ -10,11 +10,16 @@ from sklearn.utils._param_validation import StrOptions
 from ._base import Target, check_levels
 from ._noise import NOTICEABLE, ensemble_factor, fit_siblings
 from ._parameters import estimator, parameter
+from ._prediction.conformal import Band, columns, conformal_interval
 from ._predictive import PredictiveMixture, Uncertainty
 from ._rows import Standardizer
 from .likelihoods import NAMED, Likelihood, link_parameters, resolve_likelihood
 
 COVERAGE_EXAMPLE = "For 90 % pass coverage=0.9."
+
+
+def _mean_and_std(mixture):
+    return np.stack([mixture.mean(), mixture.std()], axis=-1)
 
 
 @estimator
@@ -123,8 +128,8 @@ class RegressorTask(RegressorMixin):
     def _training_target(self, y):
         return y[:, 0] if self._single_output else y
 
-    def _weights_in_loss(self, y, weight):
-        return np.ones(len(y))
+    def _log_class_weight(self, y, weight):
+        return 0.0
 
     def _coefficient_shapes(self, coef, intercept):
         return (coef[0], float(intercept[0])) if self._single_output else (coef, intercept)
@@ -147,8 +152,16 @@ class RegressorTask(RegressorMixin):
 
     def _summarize(self, X, summary):
         """Apply `summary` to the mixture of each stretch of rows and join the results."""
-        X = self._check_rows(X)
+        return self._summarize_checked(self._check_rows(X), summary)
+
+    def _summarize_checked(self, X, summary):
+        """The same for rows that are validated already."""
         return np.concatenate([summary(self._mixture(rows)) for rows in self._chunks(X)])
+
+    def _conformity_scores(self, X, y):
+        """Scores of validated rows that the model has not seen: their errors in its standard deviations."""
+        mean, std = np.moveaxis(self._summarize_checked(X, _mean_and_std), -1, 0)
+        return Band.around(mean, std).scores(columns(y))
 
     def predict(self, X, return_std=False):
         """Predictive mean.
@@ -168,7 +181,7 @@ class RegressorTask(RegressorMixin):
         """
         if not return_std:
             return self._summarize(X, PredictiveMixture.mean)
-        both = self._summarize(X, lambda mixture: np.stack([mixture.mean(), mixture.std()], axis=-1))
+        both = self._summarize(X, _mean_and_std)
         return both[..., 0], both[..., 1]
 
     def predict_uncertainty(self, X) -> Uncertainty:
@@ -227,9 +240,12 @@ class RegressorTask(RegressorMixin):
             If rows were held out for calibration, and are too few for `coverage`.
         """
         levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
-        conformal = self._fitted_conformal()
-        if conformal is not None:
-            interval = conformal.predict_interval(self._check_rows(X), coverage)
+        scores = self._fitted_conformal()
+        if scores is not None:
+            band = Band.around(*self.predict(X, return_std=True))
+            each = [conformal_interval([band], scores, level) for level in np.atleast_1d(levels).tolist()]
+            interval = np.stack(each, axis=-1) if levels.ndim else each[0]
+            interval = interval[:, 0] if self._single_output else interval
             return interval if self._state.likelihood.target_transform == "standardize" else np.maximum(interval, 0.0)
         tails = np.stack([0.5 - levels / 2, 0.5 + levels / 2])
         ends = self._summarize(X, lambda mixture: mixture.ppf(tails.ravel()))

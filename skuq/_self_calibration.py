@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 
-from ._folds import assign_folds
+from ._folds import Folds, Part, divide
+from ._prediction.conformal import Scores
+from ._prediction.temperature import fit_mixture_temperature
 
 N_FOLDS = 5
 # A fifth of more rows than this says as much as all of them: the coverage it gives has a standard deviation of 1 %.
@@ -32,8 +34,10 @@ class Calibration:
     method : {"conformal", "temperature"} or None
     temperature : float
         Divides the logits of every draw.
-    conformal : ConformalRegressor, ConformalClassifier or None
-        Gives intervals and sets in the model's place.
+    log_class_weight : float or ndarray of shape (n_logits,)
+        What is taken off the divided logits: the class weights of training, which they would have learned otherwise.
+    conformal : Scores or None
+        Of the rows held out: intervals and sets are made from these and the model's own answer.
     seed : int or None
         Of the folds; None if nothing was held out.
     held_out : bool
@@ -44,7 +48,8 @@ class Calibration:
 
     method: str | None = None
     temperature: float = 1.0
-    conformal: Any = None
+    log_class_weight: float | np.ndarray = 0.0
+    conformal: Scores | None = None
     seed: int | None = None
     held_out: bool = False
     folds: tuple = ()
@@ -56,36 +61,49 @@ class Plan:
 
     Attributes
     ----------
-    held_out : list of ndarray
-        Rows that each fold holds out.
+    folds : Folds
+    used : list of int
+        Folds that are held out.
     cross : bool
-        Whether a model of its own trains for each fold; else the estimator holds out the only one.
-    n_rows : int
+        Whether a model of its own trains for each of these; else the estimator holds out the only one.
     seed : int
     """
 
-    held_out: list
+    folds: Folds
+    used: list
     cross: bool
-    n_rows: int
     seed: int
 
-    def training_rows(self, fold: int) -> np.ndarray:
-        """Rows outside a fold."""
-        return np.setdiff1d(np.arange(self.n_rows), self.held_out[fold], assume_unique=True)
+    @property
+    def held_out(self) -> list[Part]:
+        """Rows that each fold holds out, with their share of the weight."""
+        return [self.folds.held_out(k) for k in self.used]
 
     @property
-    def own_rows(self) -> np.ndarray:
-        """Rows that the estimator itself trains on."""
-        return np.arange(self.n_rows) if self.cross else self.training_rows(0)
+    def training(self) -> list[Part]:
+        """What is left of the rows for each fold."""
+        return [self.folds.training(k) for k in self.used]
+
+    @property
+    def own(self) -> Part:
+        """What the estimator itself trains on."""
+        return Part(np.arange(len(self.folds.weight))) if self.cross else self.training[0]
+
+    @property
+    def own_copies(self) -> np.ndarray:
+        """How many rows each of those stands for."""
+        return self.folds.copies if self.cross else self.folds.copies_in(self.own, self.used[0])
 
 
-def plan_calibration(n_rows: int, strata, seed: int, before: Calibration | None = None) -> Plan:
+def plan_calibration(weight, copies, strata, seed: int, before: Calibration | None = None) -> Plan:
     """Divide rows into folds.
 
     Parameters
     ----------
-    n_rows : int
-        Different rows of positive weight.
+    weight : ndarray of shape (n_rows,)
+        Of different rows, > 0.
+    copies : ndarray of int, shape (n_rows,)
+        How many rows each stands for.
     strata : ndarray of int, shape (n_rows,), or None
         Class codes. A class of one row stays in training, where it is needed for the model to know the class at all.
     seed : int
@@ -99,100 +117,100 @@ def plan_calibration(n_rows: int, strata, seed: int, before: Calibration | None 
         If a model could not be trained without some fold.
     """
     remedy = "Fit on more rows, or set calibration=None."
-    if n_rows < 3:
+    n_rows, n_copies = len(weight), copies.sum(dtype=float)
+    if n_copies < 3:
         raise ValueError(
-            f"calibration holds rows out, which takes at least 3 different rows of positive weight, got {n_rows}. {remedy}"
+            f"calibration holds rows out, which takes at least 3 rows of positive weight, got {n_copies:.0f} (rows that only "
+            f"repeat another count once). {remedy}"
         )
+    alone = None
+    if strata is not None:
+        count = np.bincount(strata, weights=copies)
+        if np.count_nonzero(count > 1) < 2:
+            raise ValueError(
+                f"calibration holds rows of each class out, which takes at least two classes of two rows or more, got rows a "
+                f"class: {count[count > 0].astype(int).tolist()} (rows that only repeat another count once). {remedy}"
+            )
+        alone = count[strata] == 1
     if before is not None and before.seed is not None:
         seed = before.seed
     cross = n_rows <= CROSS_FITTED_ROWS or (before is not None and not before.held_out)
-    n_folds = min(N_FOLDS, n_rows) if cross else max(N_FOLDS, n_rows // MOST_HELD_OUT)
-    folds = assign_folds(n_rows, n_folds, strata, np.random.default_rng(seed))
-    if strata is not None:
-        codes = strata
-        count = np.bincount(codes)
-        if np.count_nonzero(count > 1) < 2:
-            raise ValueError(
-                f"calibration holds rows of each class out, which takes at least two classes of two different rows or more, "
-                f"got rows a class: {count[count > 0].tolist()}. {remedy}"
-            )
-        folds[count[codes] == 1] = -1
-    held_out = [np.flatnonzero(folds == k) for k in range(n_folds if cross else 1)]
-    return Plan([rows for rows in held_out if len(rows)], cross, n_rows, seed)
+    n_folds = int(min(N_FOLDS, n_copies)) if cross else max(N_FOLDS, n_rows // MOST_HELD_OUT)
+    folds = divide(weight, copies, n_folds, strata, np.random.default_rng(seed), alone)
+    used = [k for k in range(n_folds if cross else 1) if len(folds.held_out(k))]
+    return Plan(folds, used, cross, seed)
 
 
-def calibrate(model, X, y, weight, loss_weight, plan: Plan, before: Calibration | None) -> Calibration:
+def calibrate(model, X, y, weight, plan: Plan, before: Calibration | None, log_class_weight=0.0) -> Calibration:
     """Fit the models of the folds, and calibrate on the rows they have not seen.
 
     Parameters
     ----------
-    model : estimator, fitted to ``plan.own_rows``
+    model : estimator, fitted to ``plan.own``
     X : {ndarray, CSR matrix} of shape (n_rows, n_features)
     y : ndarray of shape (n_rows,) or (n_rows, n_outputs)
         Targets as ``fit`` takes them.
-    weight, loss_weight : ndarray of shape (n_rows,)
-        Weight of each row for the user, and in the loss: that times its class's.
+    weight : ndarray of shape (n_rows,)
+        Weight of each row for the user.
     plan : Plan
     before : Calibration or None
         Of the fit that ``warm_start`` continues.
+    log_class_weight : float or ndarray of shape (n_logits,)
+        What class weights of training add to the logits.
 
     Returns
     -------
     Calibration
     """
-    if plan.cross:
-        folds = _fit_folds(model, X, y, weight, plan, before)
-        calibrated = list(zip(folds, plan.held_out, strict=True))
-    else:
-        folds, calibrated = [], [(model, plan.held_out[0])]
+    held_out = plan.held_out
+    folds = _fit_folds(model, X, y, weight, plan, before) if plan.cross else []
+    scorers = folds if plan.cross else [model]
     kept: dict[str, Any] = {"method": model.calibration, "seed": plan.seed, "held_out": not plan.cross}
     if model.warm_start:
         kept["folds"] = tuple(folds)
     if model.calibration == "temperature":
-        from .calibration._temperature import fit_mixture_temperature
+        held_out = _few_enough(scorers, held_out, np.random.default_rng([plan.seed, 1]))
+        pairs = list(zip(scorers, held_out, strict=True))
+        answers = [scorer._held_out_logits(X[part.rows]) for scorer, part in pairs]
+        logits, tempering = (np.concatenate(each, axis=-2) for each in zip(*answers, strict=True))
+        codes = np.concatenate([np.searchsorted(scorer.classes_, y[part.rows]) for scorer, part in pairs])
+        n_rows = sum(plan.folds.copies_in(part, part.fold).sum(dtype=float) for part in held_out)
+        shift = log_class_weight * tempering
+        temperature = fit_mixture_temperature(logits, codes, _weights(held_out, weight), shift, n_rows)
+        return Calibration(temperature=temperature, log_class_weight=log_class_weight, **kept)
+    values = [
+        scorer._conformity_scores(X[part.rows], y[part.rows]) for scorer, part in zip(scorers, held_out, strict=True)
+    ]
+    copies = np.concatenate([plan.folds.copies_in(part, part.fold) for part in held_out])
+    # The estimator answers alone, so all scores count as its own.
+    scores = Scores.of(values, _weights(held_out, weight), copies).pooled()
+    return Calibration(conformal=scores, **kept)
 
-        logits, rows = _held_out_logits(calibrated, X, np.random.default_rng([plan.seed, 1]))
-        codes = np.searchsorted(calibrated[0][0].classes_, y[rows])
-        return Calibration(temperature=fit_mixture_temperature(logits, codes, loss_weight[rows]), **kept)
-    return Calibration(conformal=_conformal(model, X, y, weight, calibrated), **kept)
+
+def _weights(parts, weight):
+    return np.concatenate([part.weights(weight) for part in parts])
 
 
 def _fit_folds(model, X, y, weight, plan, before):
     """One fitted model a fold, without calibration of its own."""
     plain = clone(model).set_params(calibration=None)
     fitted = []
-    for k, seed in enumerate(np.random.SeedSequence(plan.seed).generate_state(len(plan.held_out))):
+    for k, seed in enumerate(np.random.SeedSequence(plan.seed).generate_state(len(plan.used))):
         settings = clone(plain).set_params(random_state=int(seed)).get_params(deep=False)
-        continues = before is not None and len(before.folds) == len(plan.held_out)
+        continues = before is not None and len(before.folds) == len(plan.used)
         fold = copy(before.folds[k]) if continues else clone(plain)
-        rows = plan.training_rows(k)
-        fitted.append(fold.set_params(**settings).fit(X[rows], y[rows], sample_weight=weight[rows]))
+        part = plan.training[k]
+        rows, own = part.rows, part.weights(weight)
+        if len(rows) == 1:
+            # fit wants two rows; two halves of one are merged again.
+            rows, own = np.repeat(rows, 2), np.repeat(own / 2, 2)
+        fitted.append(fold.set_params(**settings).fit(X[rows], y[rows], sample_weight=own))
     return fitted
 
 
-def _conformal(model, X, y, weight, calibrated):
-    # Imported late, for these are built on the estimators.
-    from .calibration import ConformalClassifier, ConformalRegressor
-
-    plain = clone(model).set_params(calibration=None)
-    if is_classifier(model):
-        # The calibrated form of predict_set: the likeliest classes up to one total, never none.
-        conformal = ConformalClassifier(plain, conformity_score="aps")
-    else:
-        conformal = ConformalRegressor(plain, conformity_score="normalized")
-    # A copy, so that the fitted state does not hold the estimator that holds it.
-    return conformal.calibrate_fitted(calibrated, X, y, weight, answers=copy(model))
-
-
-def _held_out_logits(calibrated, X, rng):
-    """Logits of held-out rows, (n_draws, n_rows, n_logits), and which rows; some of them where all are too many."""
-    n_held_out = sum(len(rows) for _, rows in calibrated)
-    a_row = max(model._n_draws() * model._state.head.n_raw for model, _ in calibrated)
+def _few_enough(scorers, held_out, rng):
+    """Held-out rows, or some of them where the logits of all are too many."""
+    n_held_out = sum(len(part) for part in held_out)
+    a_row = max(model._n_draws() * model._state.head.n_raw for model in scorers)
     share = min(1.0, MOST_LOGITS / (a_row * n_held_out))
-    parts, used = [], []
-    for model, rows in calibrated:
-        if share < 1:
-            rows = np.sort(rng.choice(rows, max(1, round(share * len(rows))), replace=False))
-        parts += [model._predictive_logits(stretch) for stretch in model._chunks(X[rows])]
-        used.append(rows)
-    return np.concatenate(parts, axis=1), np.concatenate(used)
+    return [part.some(max(1, round(share * len(part))), rng) for part in held_out]

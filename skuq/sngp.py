@@ -417,17 +417,18 @@ class SNGPClassifier(ClassifierTask, _SNGP):
         if not return_variance:
             return super().predict_proba(X)
         mean, variance = self.latent_mean_and_variance(X)
-        return self._probabilities(self._mean_field(mean, variance)), variance
+        return self._probabilities(self._mean_field(mean, variance), self._mean_field(1.0, variance)), variance
 
     def _mean_field(self, mean, variance):
         return mean_field_logits(mean, variance, self._state.settings["mean_field_factor"])
 
     def _predictive_logits(self, X):
         mean, variance, _ = self._latent(X)
-        return self._mean_field(mean, variance)[None]
+        return self._mean_field(mean, variance)[None], self._mean_field(1.0, variance)
 
     def _mean_probabilities(self, X):
-        return self._probabilities(self._predictive_logits(X)[0])
+        logits, tempering = self._predictive_logits(X)
+        return self._probabilities(logits[0], tempering)
 
     def _draw_probabilities(self, X):
         return self._draw_and_mean_probabilities(X)[0]
@@ -436,9 +437,8 @@ class SNGPClassifier(ClassifierTask, _SNGP):
         mean, variance, _ = self._latent(X)
         # The same standard normal points for every row: results depend on the row alone.
         nodes = check_random_state(0).normal(size=(self._n_draws(), 1, mean.shape[1]))
-        return self._probabilities(mean + nodes * np.sqrt(variance)), self._probabilities(
-            self._mean_field(mean, variance)
-        )
+        drawn = self._probabilities(mean + nodes * np.sqrt(variance))
+        return drawn, self._probabilities(self._mean_field(mean, variance), self._mean_field(1.0, variance))
 
     def _uncertainty(self, X):
         draws, mean = self._draw_and_mean_probabilities(X)

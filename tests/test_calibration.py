@@ -11,10 +11,11 @@ import pytest
 from mapie.classification import CrossConformalClassifier, SplitConformalClassifier
 from mapie.conformity_scores import StdConformityScore
 from mapie.regression import ConformalizedQuantileRegressor, CrossConformalRegressor, SplitConformalRegressor
-from scipy import stats
+from scipy import sparse, stats
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -24,13 +25,13 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit, StratifiedKFold
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skuq
 from skuq import backends
+from skuq._prediction.conformal import aps_scores, raps_scores
 from skuq.calibration import ConformalClassifier, ConformalRegressor, fit_temperature
-from skuq.calibration._classification import aps_scores, raps_scores
 
 METHODS = ["split", "cross"]
 REGRESSION_SCORES = ["absolute", "normalized", "quantile"]
@@ -202,6 +203,293 @@ def test_sets_nest_and_hold_the_likeliest(method, score):
         assert (np.where(sets, -np.inf, probabilities).max(axis=1) <= least).all()
     if score != "lac":
         assert sets.any(axis=1).all()
+
+
+# Coverage within groups
+
+
+def grouped_regression(n_rows, seed=0):
+    """Noise whose size and skewness depend on the last feature, one of three numbers: X, y."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_rows, 3))
+    X[:, 2] = rng.choice([2.0, 5.0, 7.0], p=[0.6, 0.3, 0.1], size=n_rows)
+    noise = np.select([X[:, 2] == 2, X[:, 2] == 5], [rng.normal(size=n_rows), 4 * rng.exponential(size=n_rows)], 20.0)
+    return X, X[:, 0] + noise * rng.normal(size=n_rows)
+
+
+def rare_classification(n_rows, seed=0):
+    """Three classes, one of them rare, and a feature that is 0 or 1 by chance: X, y."""
+    rng = np.random.default_rng(seed)
+    codes = rng.choice(3, p=[0.6, 0.35, 0.05], size=n_rows)
+    X = CENTERS[codes, :3] + rng.normal(size=(n_rows, 3)) * (1 + (codes == 1)[:, None])
+    return np.column_stack([X, rng.integers(2, size=n_rows)]), np.array(["c", "a", "b"])[codes]
+
+
+@each_method
+@each_regression_score
+def test_intervals_have_their_coverage_within_each_group(method, score):
+    def within(model, X, y):
+        hit = covered_rows(model.predict_interval(X, 0.8), y)
+        return [hit[X[:, 2] == group].mean() for group in (2, 5, 7)]
+
+    options = {"method": method, "conformity_score": score, "cv": FOLDS[method]}
+    found = repeated(
+        lambda s: ConformalRegressor(LinearSpread(), **options, groups=2, random_state=s), grouped_regression, within
+    )
+    # CV+ covers more where the folds' estimators disagree about a spread.
+    assert (np.array(found) > 0.775).all()
+    assert (np.array(found) < (0.88 if method == "cross" else 0.825)).all()
+    marginal = repeated(
+        lambda s: ConformalRegressor(LinearSpread(), **options, random_state=s), grouped_regression, within, 4
+    )
+    assert np.ptp(marginal) > 0.2
+
+
+def covered_rows(interval, y):
+    return (interval[:, 0] <= y) & (y <= interval[:, 1])
+
+
+@each_method
+@each_classification_score
+def test_sets_have_their_coverage_within_each_class(method, score):
+    def within(model, X, y):
+        hit = set_covers(model, model.predict_set(X, 0.8), y)
+        return [hit[y == label].mean() for label in "cab"]
+
+    options = {"method": method, "conformity_score": score, "cv": FOLDS[method]}
+    found = repeated(
+        lambda s: ConformalClassifier(LogisticRegression(), **options, groups="class", random_state=s),
+        rare_classification,
+        within,
+    )
+    # No set is empty, so "aps" and "raps" cover the likeliest class more often than asked.
+    assert (np.array(found) > 0.77).all()
+    if score == "lac":
+        np.testing.assert_allclose(found, 0.8, atol=0.03)
+    marginal = repeated(
+        lambda s: ConformalClassifier(LogisticRegression(), **options, random_state=s), rare_classification, within, 4
+    )
+    assert marginal[2] < 0.6
+
+
+@each_method
+def test_sets_have_their_coverage_within_groups_of_rows(method):
+    def problem(n_rows, seed):
+        X, y = rare_classification(n_rows, seed)
+        rng = np.random.default_rng(seed)
+        X[:, :3] += 3 * CENTERS[np.unique(y, return_inverse=True)[1], :3]
+        # Where the last feature is 1, two labels of three say nothing.
+        return X, np.where((X[:, 3] == 1) & (rng.uniform(size=n_rows) < 2 / 3), rng.permutation(y), y)
+
+    def within(model, X, y):
+        hit = set_covers(model, model.predict_set(X, 0.8), y)
+        return [hit[X[:, 3] == group].mean() for group in (0, 1)]
+
+    options = {"method": method, "conformity_score": "lac", "cv": FOLDS[method]}
+    marginal, found = (
+        repeated(
+            lambda s: ConformalClassifier(LogisticRegression(), **options, groups=groups, random_state=s),  # noqa: B023
+            problem,
+            within,
+        )
+        for groups in (None, lambda X: X[:, 3])
+    )
+    np.testing.assert_allclose(found, 0.8, atol=0.02)
+    assert marginal[0] - marginal[1] > 0.08
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@each_regression_score
+def test_groups_are_calibrated_alone(score, weighted):
+    """Of a fitted estimator: as if each group had a wrapper of its own."""
+    X, y = grouped_regression(900)
+    weight = np.random.default_rng(0).exponential(size=900) if weighted else None
+    options = {"conformity_score": score, "cv": "prefit"}
+    fitted = LinearSpread().fit(X[:300], y[:300])
+    levels = [0.5, 0.9]
+    together = ConformalRegressor(fitted, **options, groups=2).fit(X, y, weight).predict_interval(X, levels)
+    for group in (2, 5, 7):
+        rows = X[:, 2] == group
+        alone = ConformalRegressor(fitted, **options).fit(X[rows], y[rows], None if weight is None else weight[rows])
+        np.testing.assert_allclose(together[rows], alone.predict_interval(X[rows], levels), rtol=1e-12)
+
+
+def test_groups_are_named_by_columns_or_functions():
+    X, y = grouped_regression(900)
+    frame = pd.DataFrame(X, columns=["a", "b", "site"])
+    model = ConformalRegressor(make_pipeline(StandardScaler(), LinearRegression()), random_state=0)
+    expected = clone(model).set_params(groups=2).fit(X, y).predict_interval(X)
+    # A Pipeline inside sees scaled columns; groups are those of X as it is given.
+    for groups, rows in [
+        ("site", frame),
+        (2, frame),
+        (-1, X),
+        (lambda rows: rows["site"].astype(int), frame),
+        (2, X.tolist()),
+        (2, sparse.csr_array(X)),
+    ]:
+        inner = (
+            make_pipeline(StandardScaler(with_mean=False), LinearRegression())
+            if sparse.issparse(rows)
+            else model.estimator
+        )
+        fitted = clone(model).set_params(groups=groups, estimator=inner).fit(rows, y)
+        np.testing.assert_allclose(fitted.predict_interval(rows), expected, rtol=1e-9)
+        assert fitted.groups_.tolist() == [2, 5, 7]
+    words = frame.assign(site=frame["site"].map({2.0: "north", 5.0: "east", 7.0: "west"}).astype("category"))
+    inner = make_pipeline(ColumnTransformer([("keep", "passthrough", ["a", "b"])]), LinearRegression())
+    fitted = ConformalRegressor(inner, groups="site", method="cross", random_state=0).fit(words, y)
+    assert fitted.groups_.tolist() == ["east", "north", "west"]
+    # Within a Pipeline the wrapper's X is what the steps before give.
+    outer = make_pipeline(StandardScaler(), ConformalRegressor(LinearRegression(), groups=2, random_state=0)).fit(X, y)
+    np.testing.assert_allclose(skuq.predict_interval(outer, X), expected, rtol=1e-9)
+
+
+@each_method
+def test_groups_must_be_known_and_large_enough(method):
+    X, y = grouped_regression(300)
+    model = ConformalRegressor(LinearRegression(), method=method, groups=2, random_state=0).fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"coverage=0.99 needs at least 99 calibration rows of the group 7.0, got \d+\."
+    ):
+        model.predict_interval(X[X[:, 2] == 7], 0.99)
+    assert np.isfinite(model.predict_interval(X[X[:, 2] == 2], 0.97)).all()  # other groups do not matter to these rows
+    with pytest.raises(ValueError, match=r"not seen in fit: \[3.5\]; known: \[2.0, 5.0, 7.0\]"):
+        model.predict_interval([[0.0, 0.0, 3.5]])
+    X, y = rare_classification(300)
+    y[:4] = "d"
+    y[y == "b"] = "a"
+    by_class = ConformalClassifier(LogisticRegression(), method=method, groups="class", random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"coverage=0.9 needs at least 9 calibration rows of the group 'd', got [0-4]"):
+        by_class.predict_set(X)
+    assert by_class.groups_.tolist() == by_class.classes_.tolist() == list("acd")
+    fitted = LogisticRegression().fit(X, y)
+    known = y != "d"
+    prefit = ConformalClassifier(fitted, cv="prefit", groups="class").fit(X[known], y[known])
+    with pytest.raises(ValueError, match=r"of the group 'd', got 0\. Fit on more rows"):
+        prefit.predict_set(X, 0.5)
+
+
+def test_groups_must_be_labels_of_the_rows():
+    X, y = grouped_regression(100)
+    frame = pd.DataFrame(X, columns=list("abc"))
+    for groups, rows, message in [
+        ("site", frame, r"groups='site' must be a column of X, which has columns \['a', 'b', 'c'\]"),
+        ("site", X, r"has shape \(100, 3\) and no names of columns"),
+        (3, X, "groups=3 must be a column of X"),
+        (3, frame, "groups=3 must be a column of X"),
+        (lambda X: X[:5, 0], X, r"one label for each row.*\(100,\), got shape \(5,\)"),
+        (lambda X: np.where(X[:, 0] > 0, np.nan, 1.0), X, "must not be missing"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ConformalRegressor(LinearRegression(), groups=groups).fit(rows, y)
+    with pytest.raises(TypeError, match=r"one kind, got \['int', 'str'\]"):
+        ConformalRegressor(LinearRegression(), groups=lambda X: np.array(["a", 1] * 50, object)).fit(X, y)
+    with pytest.raises(ValueError, match="'groups' parameter"):
+        ConformalRegressor(LinearRegression(), groups=1.5).fit(X, y)
+
+
+def test_thresholds_within_groups_are_crepes():
+    crepes = pytest.importorskip("crepes")
+    # Where c (n + 1) is a whole number crepes may go one rank further, by rounding or by taking p = 1 − c in.
+    levels = (0.511, 0.777, 0.853)
+    X, y = grouped_regression(900)
+    fitted, calibration, new = LinearRegression().fit(X[:200], y[:200]), slice(200, 497), slice(497, 900)
+    ours = ConformalRegressor(fitted, cv="prefit", groups=2).fit(X[calibration], y[calibration])
+    theirs = crepes.ConformalRegressor()
+    theirs.fit(y[calibration] - fitted.predict(X[calibration]), bins=X[calibration, 2])
+    for coverage in levels:
+        expected = theirs.predict_int(fitted.predict(X[new]), bins=X[new, 2], confidence=coverage)
+        np.testing.assert_allclose(ours.predict_interval(X[new], coverage), expected, rtol=1e-12)
+    X, y = rare_classification(900)
+    fitted = LogisticRegression().fit(X[:200], y[:200])
+    ours = ConformalClassifier(fitted, cv="prefit", groups="class", conformity_score="lac")
+    ours.fit(X[calibration], y[calibration])
+    theirs = crepes.WrapClassifier(fitted)
+    theirs.calibrate(X[calibration], y[calibration], class_cond=True, seed=0)
+    for coverage in levels:
+        expected = [
+            np.isin(fitted.classes_, labels)
+            for labels in theirs.predict_set(X[new], confidence=coverage, smoothing=False)
+        ]
+        np.testing.assert_array_equal(ours.predict_set(X[new], coverage), expected)
+
+
+# Tables of few different rows
+
+
+SHARES = np.array([[0.02, 0.03, 0.95], [0.1, 0.3, 0.6], [0.96, 0.02, 0.02], [0.34, 0.33, 0.33], [0.5, 0.49, 0.01]])
+
+
+def categories(n_rows, seed=0):
+    """Five categories, one-hot, and three classes with those shares: X, y."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(5, size=n_rows)
+    return np.eye(5)[group], (rng.uniform(size=(n_rows, 1)) > SHARES[group].cumsum(axis=1)).sum(axis=1)
+
+
+def counted(X, y):
+    """The same rows as a table: different ones, and how often each comes."""
+    cells, count = np.unique(np.column_stack([X, y]), axis=0, return_counts=True)
+    return cells[:, :-1], cells[:, -1].astype(int), count
+
+
+@each_method
+@pytest.mark.parametrize("as_table", [False, True])
+def test_sets_of_categories_are_those_of_their_shares(as_table, method):
+    class Table(ConformalClassifier):
+        def fit(self, X, y):
+            return super().fit(*(counted(X, y) if as_table else (X, y)))
+
+    scores = aps_scores(SHARES)
+    # The smallest total probability with the coverage; scores are those of the cells, in their shares.
+    order = np.argsort(scores, axis=None)
+    reached = np.cumsum(SHARES.ravel()[order] / 5)
+
+    def ask(model, X, y):
+        sets = model.predict_set(X, [0.75, 0.93])
+        return sets.mean(axis=(0, 1)), set_covers(model, sets, y).mean(axis=0)
+
+    found = repeated(
+        lambda s: Table(LogisticRegression(C=1e3), method=method, random_state=s), categories, ask, n_rows=4000
+    )
+    for coverage, size, hit in zip((0.75, 0.93), *found, strict=True):
+        most = scores.ravel()[order][np.searchsorted(reached, coverage)]
+        assert size == pytest.approx((scores <= most + 1e-9).mean(), abs=0.05)
+        assert hit > coverage - 0.01
+
+
+@pytest.mark.parametrize("kind", ["array", "sparse", "frame", "words"])
+def test_counts_of_a_table_are_rows(kind):
+    X, y, count = counted(*categories(2000))
+    words = pd.DataFrame({"kind": np.array(["ash", "oak", "elm", "fir", "yew"])[X.argmax(axis=1)]})
+    rows = {"array": X, "sparse": sparse.csr_array(X), "frame": pd.DataFrame(X, columns=list("abcde")), "words": words}[
+        kind
+    ]
+    inner = make_pipeline(OneHotEncoder(), LogisticRegression()) if kind == "words" else LogisticRegression()
+    for method, n in (("split", 400), ("cross", 2000)):
+        for unit in (1, 1 / 2000):
+            model = ConformalClassifier(inner, method=method, random_state=0).fit(rows, y, unit * count)
+            assert model.n_calibration_ == n
+            assert model.predict_set(rows, 0.97).shape == (len(y), 3)
+    assert ConformalClassifier(inner.fit(rows, y), cv="prefit").fit(rows, y, count).n_calibration_ == 2000
+    # Weights of rows that differ in a number say how much each counts, not how many there are.
+    noisy, target = classification(200)
+    weight = np.random.default_rng(0).integers(1, 9, 200)
+    assert ConformalClassifier(LogisticRegression(), random_state=0).fit(noisy, target, weight).n_calibration_ == 40
+
+
+def test_a_two_by_two_table_covers_its_rows():
+    """Success by treatment, as counts: intervals of the mean of a 0/1 outcome hold nine of ten outcomes."""
+    X, y, count = np.array([[0.0], [0.0], [1.0], [1.0]]), np.array([0.0, 1.0, 0.0, 1.0]), np.array([700, 300, 450, 550])
+    hits = []
+    for seed in range(20):
+        model = ConformalRegressor(LinearRegression(), method="cross", random_state=seed).fit(X, y, count)
+        assert model.n_calibration_ == 2000
+        np.testing.assert_allclose(model.predict([[0.0], [1.0]]), [0.3, 0.55], rtol=1e-9)
+        hits.append(np.average(covered_rows(model.predict_interval(X, 0.6), y), weights=count))
+    # The two smaller errors, 0.3 and 0.45, are those of 1250 rows of 2000: 62.5 %.
+    np.testing.assert_allclose(hits, 0.625)
 
 
 # Against formulas written out
@@ -702,7 +990,7 @@ def test_temperature_takes_column_numbers(y):
 def test_stratified_folds_are_the_default_for_classes():
     X, y = classification(300)
     y[:] = np.where(np.arange(300) % 30 == 0, "a", "b")
-    model = ConformalClassifier(LogisticRegression(), method="cross", random_state=0).fit(X, y)
-    assert [np.count_nonzero(fold.y == 0) for fold in model._folds] == [2] * 5
+    model = ConformalClassifier(DummyClassifier(), method="cross", random_state=0).fit(X, y)
+    assert [inner.class_prior_[0] for inner in model.estimators_] == [8 / 240] * 5
     own = ConformalClassifier(LogisticRegression(), method="cross", cv=StratifiedKFold(3)).fit(X, y)
     assert own.n_calibration_ == 300

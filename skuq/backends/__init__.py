@@ -163,6 +163,8 @@ class Fitted:
         λ of softmax(logits / √(1 + λ v)).
     temperature : float
         Divides the logits that the native model gives, not v: softmax(logits / √(1 + λ v)) holds with these logits.
+    log_class_weight : float or ndarray of shape (head.n_raw,)
+        Taken off the divided logits.
     """
 
     network: Network
@@ -187,6 +189,7 @@ class Fitted:
     precision: np.ndarray | None = None
     mean_field_factor: float = 0.0
     temperature: float = 1.0
+    log_class_weight: float | np.ndarray = 0.0
 
     def members(self) -> "list[Fitted]":
         """Each member by itself: one row of weights, one of noise_scale."""

@@ -1,6 +1,6 @@
 """The fit ladder of conformal prediction: who trains on which rows, who is calibrated on which."""
 
-from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
@@ -14,33 +14,12 @@ from sklearn.utils.metadata_routing import _routing_enabled
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from .._base import check_weights
-from .._folds import assign_folds
-from ..composites import unwrap
-from ._quantiles import normalized_weight
+from .._folds import Part, divide
+from .._prediction.conformal import Scores
+from ._copies import row_copies
+from ._groups import find_groups
 
 DEFAULT_FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Fold:
-    """A fitted estimator and the rows it is calibrated on, which it has not seen.
-
-    Attributes
-    ----------
-    estimator : fitted estimator
-    X : rows, or None where no prediction needs them again
-    y : ndarray of shape (n_rows, n_outputs), or class codes of shape (n_rows,)
-    weight : ndarray of shape (n_rows,)
-        Over all folds, the positive ones have mean 1.
-    scores : ndarray of shape (n_rows, n_outputs) or (n_rows,)
-        Conformity scores; larger is stranger.
-    """
-
-    estimator: object
-    X: object
-    y: np.ndarray
-    weight: np.ndarray
-    scores: np.ndarray
 
 
 class Conformal(MetaEstimatorMixin, BaseEstimator):
@@ -50,6 +29,7 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
         "estimator": [HasMethods(["fit", "predict"]), None],
         "method": [StrOptions({"split", "cross"})],
         "cv": ["cv_object", StrOptions({"prefit"})],
+        "groups": [str, Integral, callable, None],
         "random_state": ["random_state"],
     }
 
@@ -79,7 +59,8 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
             Targets.
         sample_weight : array-like of shape (n_samples,), optional
             Weights ≥ 0, for training and for calibration, where only their proportions matter and a new row counts as
-            an average one.
+            an average one. Counts of a table (equal rows of X come with different y, or there are few different ones)
+            stand for as many rows: each is in several folds with a share of its weight, and calibrates as many times.
 
         Returns
         -------
@@ -93,39 +74,17 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
         X, y = indexable(X, y)
         y = self._check_target(y, estimator if prefit else None)
         weight = None if sample_weight is None else check_weights(sample_weight, y)
+        group = self._group_rows(X, y)
+        copies = row_copies(X, y, weight)
         if prefit:
-            everything = np.arange(len(y))
-            self.estimator_, calibrated = estimator, [(estimator, everything)]
+            splits = [(None, Part(np.arange(len(y))), copies)]
+            self.estimator_, self.estimators_ = estimator, [estimator]
         else:
-            calibrated = [(self._train(estimator, X, y, weight, train), test) for train, test in self._splits(X, y)]
+            splits = self._splits(X, y, np.ones(len(y)) if weight is None else weight, copies, group)
+            self.estimators_ = [self._train(estimator, X, y, weight, training) for training, _, _ in splits]
             whole = self.method == "cross"
-            self.estimator_ = self._train(estimator, X, y, weight) if whole else calibrated[0][0]
-        self.estimators_ = [fitted for fitted, _ in calibrated]
-        self._calibrate(X, y, weight, calibrated)
-        return self
-
-    def calibrate_fitted(self, calibrated, X, y, weight, answers):
-        """Calibrate a fitted estimator by scores of rows that it, or others like it, have not seen.
-
-        Parameters
-        ----------
-        calibrated : list of (fitted estimator, ndarray of int)
-            Estimators and the rows that each scores.
-        X : rows
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-        weight : ndarray of shape (n_samples,)
-        answers : fitted estimator
-            What intervals or sets are made from, in place of the estimators that scored (CV+).
-
-        Returns
-        -------
-        self : object
-        """
-        y = self._check_target(y, answers)
-        self.estimator_, self.estimators_ = answers, [answers]
-        self._calibrate(X, y, weight, calibrated)
-        targets, weights = (np.concatenate([getattr(fold, name) for fold in self._folds]) for name in ("y", "weight"))
-        self._folds = [Fold(answers, None, targets, weights, self.conformity_scores_)]
+            self.estimator_ = self._train(estimator, X, y, weight) if whole else self.estimators_[0]
+        self._calibrate(X, y, weight, group, splits)
         return self
 
     def _is_prefit(self, estimator) -> bool:
@@ -140,51 +99,70 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
             check_is_fitted(estimator)
         return prefit or isinstance(estimator, FrozenEstimator)
 
-    def _splits(self, X, y) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(training rows, calibration rows) of each fold; only the first for method="split"."""
+    def _splits(self, X, y, weight, copies, group) -> list[tuple[Part, Part, np.ndarray]]:
+        """Training rows, calibration rows, and how many these stand for, of each fold; of the first for method="split"."""
         cv = DEFAULT_FOLDS if self.cv is None else self.cv
-        if not isinstance(cv, int | np.integer):
-            splits = list(check_cv(cv).split(X, y))
-        elif len(y) < cv:
-            raise ValueError(
-                f"cv={cv} folds need at least {cv} rows, got n_samples={len(y)}. Fit on more rows or use fewer folds."
-            )
-        else:
+        if isinstance(cv, int | np.integer):
+            n_copies = copies.sum(dtype=float)
+            if n_copies < cv:
+                raise ValueError(
+                    f"cv={cv} folds need at least {cv} rows, got n_samples={n_copies:.0f}. Fit on more rows or use fewer "
+                    f"folds."
+                )
             seed = check_random_state(self.random_state).randint(2**31 - 1)
-            fold = assign_folds(len(y), int(cv), y if self._stratifies else None, np.random.default_rng(seed))
-            splits = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(cv)]
-        if self.method == "split":
-            return splits[:1]
-        held_out = np.concatenate([np.arange(len(y))[test] for _, test in splits])
+            folds = divide(weight, copies, int(cv), self._strata(y, group), np.random.default_rng(seed))
+            used = range(1) if self.method == "split" else range(int(cv))
+            pairs = [(folds.training(k), folds.held_out(k)) for k in used]
+            return [(training, part, folds.copies_in(part, part.fold)) for training, part in pairs]
+        everything = np.arange(len(y))
+        splits = [tuple(Part(everything[rows]) for rows in pair) for pair in check_cv(cv).split(X, y)]
+        splits = splits[:1] if self.method == "split" else splits
+        held_out = np.concatenate([part.rows for _, part in splits])
         if len(np.unique(held_out)) < len(held_out):
             raise ValueError(
                 "method='cross' needs each row in at most one held-out fold, and cv holds some rows out more than "
                 "once. Use a partition such as KFold."
             )
-        return splits
+        return [(training, part, copies[part.rows]) for training, part in splits]
 
-    def _train(self, estimator, X, y, weight, rows=None):
+    def _train(self, estimator, X, y, weight, part=None):
         y = self._training_target(y)
-        if rows is not None:
-            X, y = _safe_indexing(X, rows), y[rows]
-            weight = None if weight is None else weight[rows]
+        if part is not None:
+            X, y = _safe_indexing(X, part.rows), y[part.rows]
+            weight = None if weight is None else part.weights(weight)
         return clone(estimator).fit(X, y, **fit_weights(estimator, weight))
 
-    def _calibrate(self, X, y, weight, calibrated):
+    def _calibrate(self, X, y, weight, group, splits):
+        """Score held-out rows, and keep what later answers need of them."""
         weight = np.ones(len(y)) if weight is None else weight
-        used = normalized_weight(np.concatenate([weight[rows] for _, rows in calibrated]))
-        self._folds, start = [], 0
-        for estimator, rows in calibrated:
-            held_out = _safe_indexing(X, rows)
-            own = used[start : start + len(y[rows])]
-            start += len(own)
-            scores = self._scores(estimator, held_out, y[rows])
-            self._folds.append(Fold(estimator, held_out if self._keeps_rows else None, y[rows], own, scores))
-        self.conformity_scores_ = np.concatenate([fold.scores for fold in self._folds])
-        self.n_calibration_ = int(np.count_nonzero(used))
+        held_out = [part for _, part, _ in splits]
+        rows = np.concatenate([part.rows for part in held_out])
+        parts = [(_safe_indexing(X, part.rows), y[part.rows]) for part in held_out]
+        values = [self._row_scores(fitted, *part) for fitted, part in zip(self.estimators_, parts, strict=True)]
+        self._scores = Scores.of(
+            values,
+            np.concatenate([part.weights(weight) for part in held_out]),
+            np.concatenate([copies for _, _, copies in splits]),
+            None if group is None else group[rows],
+        )
+        self._rows = parts if self._keeps_rows else None
+        self.conformity_scores_ = self._scores.values
+        self.n_calibration_ = self._scores.n_rows
 
-    # Whether folds chosen here hold each class in proportion.
-    _stratifies = False
+    def _group_rows(self, X, y):
+        """Number of each row's group, or None where coverage is that of all rows together."""
+        self._groups = None
+        self.__dict__.pop("groups_", None)  # of an earlier fit
+        if self.groups is None:
+            return None
+        self._groups, codes = find_groups(self.groups, X)
+        self.groups_ = self._groups.labels
+        return codes
+
+    def _strata(self, y, group):
+        """What folds chosen here hold in proportion: groups, and of a classifier classes; None for nothing."""
+        return group
+
     # A score that changes with the coverage is computed when the coverage is known, and needs its rows then.
     _keeps_rows = False
 
@@ -214,15 +192,6 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
     def feature_names_in_(self):
         """Names of the features seen in ``fit``, where it saw names."""
         return self.estimator_.feature_names_in_
-
-
-def reach_predictor(estimator, X):
-    """:func:`skuq.composites.unwrap`, through FrozenEstimators too."""
-    while True:
-        estimator, X = unwrap(estimator, X)
-        if not isinstance(estimator, FrozenEstimator):
-            return estimator, X
-        estimator = estimator.estimator
 
 
 def fit_weights(estimator, weight) -> dict:

@@ -9,36 +9,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_is_fitted
 
 from .._base import check_levels
+from .._prediction.conformal import (
+    aps_scores,
+    class_conditional_sets,
+    conformal_sets,
+    grouped_sets,
+    lac_scores,
+    raps_scores,
+)
 from .._regression import COVERAGE_EXAMPLE
 from ._base import Conformal
-from ._quantiles import mass_below, needed_mass
-
-
-def lac_scores(probabilities: np.ndarray) -> np.ndarray:
-    """1 − p of every class (Sadinle, Lei & Wasserman 2019): the smallest sets on average."""
-    return 1 - probabilities
-
-
-def aps_scores(probabilities: np.ndarray) -> np.ndarray:
-    """Probability of the classes that are more probable (Romano, Sesia & Candès 2020, eq. 8, without randomisation)."""
-    rank = class_ranks(probabilities)
-    descending = -np.sort(-probabilities, axis=1)
-    before = np.cumsum(descending, axis=1) - descending
-    return np.take_along_axis(before, rank, axis=1)
-
-
-def raps_scores(probabilities: np.ndarray, penalty: float, free_rank: int) -> np.ndarray:
-    """APS, plus `penalty` for every rank beyond `free_rank` (Angelopoulos et al. 2021, eq. 4)."""
-    beyond = np.maximum(class_ranks(probabilities) + 1 - free_rank, 0)
-    return aps_scores(probabilities) + penalty * beyond
-
-
-def class_ranks(probabilities: np.ndarray) -> np.ndarray:
-    """Rank of every class in its row, 0 for the most probable; of equal ones the first column comes first."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    ranks = np.empty_like(order)
-    np.put_along_axis(ranks, order, np.arange(probabilities.shape[1])[None], axis=1)
-    return ranks
 
 
 class ConformalClassifier(ClassifierMixin, Conformal):
@@ -66,6 +46,11 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         λ of "raps": what each rank beyond `raps_free_rank` adds to the score, as a probability.
     raps_free_rank : int ≥ 0, default=2
         k of "raps": size up to which a set is free.
+    groups : "class", str, int, callable or None, default=None
+        "class": coverage within each class, which is compared with its own calibration rows alone (Vovk 2012); a rare class
+        is then covered as often as the others, by larger sets. Else coverage within groups of rows, each calibrated by its
+        own rows (Mondrian, Vovk et al. 2005): a column of the X given to ``fit``, by its name in a DataFrame or by its number,
+        or a function of X that gives one label for each row. None: coverage over all rows together.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds where `cv` is a number, and of the default estimator.
 
@@ -80,7 +65,9 @@ class ConformalClassifier(ClassifierMixin, Conformal):
     conformity_scores_ : ndarray of shape (n_held_out,)
         Of the held-out rows' own classes, fold by fold.
     n_calibration_ : int
-        Held-out rows of positive weight.
+        Held-out rows of positive weight, or rows that they stand for.
+    groups_ : ndarray of shape (n_groups,)
+        Only with `groups`: those seen in ``fit``, sorted.
     n_features_in_ : int
         Number of features seen in ``fit``, if the estimator counts them.
 
@@ -93,8 +80,8 @@ class ConformalClassifier(ClassifierMixin, Conformal):
     "lac" has the nominal coverage always, by leaving sets empty. Ties, as of a small tree's probabilities, can only add
     to the coverage.
 
-    A coverage c needs at least c / (1 − c) calibration rows (9 for 90 %); with fewer only the set of all classes would
-    do, and ``predict_set`` raises a ValueError, as MAPIE does.
+    A coverage c needs at least c / (1 − c) calibration rows (9 for 90 %), with `groups` in each class or in the groups
+    asked for; with fewer only the set of all classes would do, and ``predict_set`` raises a ValueError, as MAPIE does.
 
     References
     ----------
@@ -102,6 +89,8 @@ class ConformalClassifier(ClassifierMixin, Conformal):
     ICLR.
 
     Romano, Sesia, Candès (2020), "Classification with valid and adaptive coverage", NeurIPS.
+
+    Vovk (2012), "Conditional validity of inductive conformal predictors", ACML.
 
     Sadinle, Lei, Wasserman (2019), "Least ambiguous set-valued classifiers with bounded error levels", JASA.
 
@@ -124,8 +113,6 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         "raps_free_rank": [Interval(Integral, 0, None, closed="left")],
     }
 
-    _stratifies = True
-
     def __init__(
         self,
         estimator=None,
@@ -135,6 +122,7 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         cv=None,
         raps_penalty=0.1,
         raps_free_rank=2,
+        groups=None,
         random_state=None,
     ):
         self.estimator = estimator
@@ -143,6 +131,7 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         self.cv = cv
         self.raps_penalty = raps_penalty
         self.raps_free_rank = raps_free_rank
+        self.groups = groups
         self.random_state = random_state
 
     def _default_estimator(self):
@@ -171,8 +160,18 @@ class ConformalClassifier(ClassifierMixin, Conformal):
     def _training_target(self, y):
         return self.classes_[y]
 
-    def _scores(self, estimator, X, y):
+    def _row_scores(self, estimator, X, y):
         return self._class_scores(estimator, X)[np.arange(len(y)), y]
+
+    def _group_rows(self, X, y):
+        self._by_class = isinstance(self.groups, str) and self.groups == "class"
+        if not self._by_class:
+            return super()._group_rows(X, y)
+        self._groups, self.groups_ = None, self.classes_
+        return y
+
+    def _strata(self, y, group):
+        return y if group is None or self._by_class else y * (group.max() + 1) + group
 
     def _class_scores(self, estimator, X):
         """Score of every class, (n_rows, n_classes)."""
@@ -229,21 +228,17 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         Raises
         ------
         ValueError
-            If the calibration rows are too few for `coverage`.
+            If the calibration rows are too few for `coverage`, those of one class or group with `groups`, or if a group was
+            not seen in ``fit``.
         """
         check_is_fitted(self)
         levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
-        weight = np.concatenate([fold.weight for fold in self._folds])
-        needed = np.array([needed_mass(weight, level) for level in np.atleast_1d(levels)])
-        # A class is left out if enough calibration rows are less strange than it would be.
-        stranger = sum(self._mass_below(fold, X) for fold in self._folds)
-        sets = stranger[..., None] < needed
-        if self.conformity_score != "lac":
-            # With one estimator the likeliest class is in every set; folds that disagree must not leave one empty.
-            sets |= (stranger == stranger.min(axis=1, keepdims=True))[..., None]
+        class_scores = [self._class_scores(estimator, X) for estimator in self.estimators_]
+        asked = (class_scores, self._scores, np.atleast_1d(levels), self.conformity_score == "lac")
+        if self._by_class:
+            sets = class_conditional_sets(*asked, self.classes_.tolist())
+        elif self._groups is not None:
+            sets = grouped_sets(*asked, self._groups.codes(X), self.groups_.tolist())
+        else:
+            sets = conformal_sets(*asked)
         return sets if levels.ndim else sets[..., 0]
-
-    def _mass_below(self, fold, X):
-        order = np.argsort(fold.scores)
-        cumulative = np.concatenate([np.zeros(1), np.cumsum(fold.weight[order])])
-        return mass_below(fold.scores[order], cumulative, self._class_scores(fold.estimator, X))

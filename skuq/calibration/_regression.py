@@ -1,7 +1,7 @@
 """Conformal prediction intervals."""
 
+from dataclasses import replace
 from inspect import signature
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.base import RegressorMixin, is_classifier
@@ -10,59 +10,25 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_y, check_is_fitted
 
 from .._base import check_levels
+from .._prediction.conformal import Band, columns, conformal_interval, grouped_interval
 from .._regression import COVERAGE_EXAMPLE
-from ._base import Conformal, Fold, reach_predictor
-from ._quantiles import threshold
+from ..composites import unwrap
+from ._base import Conformal
 
-# Entries of an array (test rows × calibration rows × outputs) of CV+.
-_MAX_ENTRIES = 2**22
 # The coverage at which the scores of "quantile" are computed in fit, so that the most common call needs no others.
 _FIT_COVERAGE = 0.9
 
 
-class Band(NamedTuple):
-    """What an estimator says about rows before calibration; the score of y is max(lower − y, y − upper) / scale.
-
-    Attributes
-    ----------
-    lower, upper : ndarray of shape (n_rows, n_outputs)
-        In y's units; the same where there is only a point.
-    scale : ndarray of shape (n_rows, n_outputs)
-        Units of the score, in y's units.
-    """
-
-    lower: np.ndarray
-    upper: np.ndarray
-    scale: np.ndarray
-
-    def scores(self, y: np.ndarray) -> np.ndarray:
-        """How far outside the band each target is; negative inside."""
-        excess = np.maximum(self.lower - y, y - self.upper)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # A spread of zero makes any error infinitely strange, and no error ordinary.
-            return np.where(excess == 0, 0.0, excess / self.scale)
-
-    def take(self, rows: slice) -> "Band":
-        """Band of some of the rows."""
-        return Band(*(part[rows] for part in self))
-
-
-def _widened(end, score, scale, sign):
-    """End of a band, moved outwards by `score` times `scale`."""
-    with np.errstate(invalid="ignore"):
-        return end + sign * np.where(np.isinf(score), score, score * scale)
-
-
 def absolute_band(estimator, X, coverage) -> Band:
     """|y − ŷ|: intervals of one width (Lei et al. 2018)."""
-    mean = _columns(estimator.predict(X))
+    mean = columns(estimator.predict(X))
     return Band(mean, mean, np.ones_like(mean))
 
 
 def normalized_band(estimator, X, coverage) -> Band:
     """|y − ŷ| / σ̂: intervals as wide as the predicted spread, times a factor (Lei et al. 2018, sec. 5.2)."""
-    predictor, rows = reach_predictor(estimator, X)
-    mean = _columns(estimator.predict(X))
+    predictor, rows = unwrap(estimator, X)
+    mean = estimator.predict(X)
     if hasattr(predictor, "predict_uncertainty"):
         std = np.sqrt(predictor.predict_uncertainty(rows).total)
     elif "return_std" in signature(predictor.predict).parameters:
@@ -73,12 +39,12 @@ def normalized_band(estimator, X, coverage) -> Band:
             f"predict_uncertainty nor predict(X, return_std=True). Use one of skuq's regressors, or "
             f"conformity_score='absolute'."
         )
-    return Band(mean, mean, np.broadcast_to(_columns(std), mean.shape))
+    return Band.around(mean, std)
 
 
 def quantile_band(estimator, X, coverage) -> Band:
     """max(q̂_lo − y, y − q̂_hi): the predicted central interval, moved by one length (CQR, Romano et al. 2019)."""
-    predictor, rows = reach_predictor(estimator, X)
+    predictor, rows = unwrap(estimator, X)
     if hasattr(predictor, "predict_quantiles"):
         ends = predictor.predict_quantiles(rows, quantiles=(0.5 - coverage / 2, 0.5 + coverage / 2))
     elif hasattr(predictor, "predict_interval"):
@@ -88,16 +54,11 @@ def quantile_band(estimator, X, coverage) -> Band:
             f"conformity_score='quantile' needs predicted quantiles, and {type(predictor).__name__} has neither "
             f"predict_quantiles nor predict_interval. Use one of skuq's regressors, or conformity_score='absolute'."
         )
-    lower, upper = (_columns(end) for end in np.moveaxis(np.asarray(ends, dtype=float), -1, 0))
+    lower, upper = (columns(end) for end in np.moveaxis(np.asarray(ends, dtype=float), -1, 0))
     return Band(lower, upper, np.ones_like(lower))
 
 
 BANDS = {"absolute": absolute_band, "normalized": normalized_band, "quantile": quantile_band}
-
-
-def _columns(values) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
-    return values.reshape(len(values), -1)
 
 
 class ConformalRegressor(RegressorMixin, Conformal):
@@ -122,6 +83,10 @@ class ConformalRegressor(RegressorMixin, Conformal):
         Number of folds (None: 5), or what divides the rows; "split" calibrates on the first held-out part only, so
         ``cv=5`` holds out a fifth and ``ShuffleSplit(1, test_size=0.3)`` 30 %. "prefit": the estimator is fitted, and
         all rows given to ``fit`` calibrate it.
+    groups : str, int, callable or None, default=None
+        Coverage within groups of rows, each calibrated by its own rows (Mondrian, Vovk et al. 2005): a column of the X given
+        to ``fit``, by its name in a DataFrame or by its number, or a function of X that gives one label for each row. None:
+        coverage over all rows together.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds where `cv` is a number, and of the default estimator.
 
@@ -134,7 +99,9 @@ class ConformalRegressor(RegressorMixin, Conformal):
     conformity_scores_ : ndarray of shape (n_held_out, n_outputs)
         Of the held-out rows, fold by fold; of "quantile" those for a coverage of 0.9.
     n_calibration_ : int
-        Held-out rows of positive weight.
+        Held-out rows of positive weight, or rows that they stand for.
+    groups_ : ndarray of shape (n_groups,)
+        Only with `groups`: those seen in ``fit``, sorted.
     n_outputs_ : int
         Number of targets.
     n_features_in_ : int
@@ -142,7 +109,8 @@ class ConformalRegressor(RegressorMixin, Conformal):
 
     Notes
     -----
-    A coverage c needs at least c / (1 − c) calibration rows (9 for 90 %, 99 for 99 %): with fewer only an infinite
+    A coverage c needs at least c / (1 − c) calibration rows (9 for 90 %, 99 for 99 %), with `groups` in each group that is
+    asked for: with fewer only an infinite
     interval would do, and ``predict_interval`` raises a ValueError, as MAPIE does.
 
     Several outputs are calibrated one by one, each for its own coverage.
@@ -162,6 +130,8 @@ class ConformalRegressor(RegressorMixin, Conformal):
 
     Romano, Patterson, Candès (2019), "Conformalized quantile regression", NeurIPS.
 
+    Vovk, Gammerman, Shafer (2005), "Algorithmic learning in a random world", Springer.
+
     Examples
     --------
     >>> import numpy as np
@@ -178,11 +148,14 @@ class ConformalRegressor(RegressorMixin, Conformal):
 
     _parameter_constraints: dict = {**Conformal._parameter_constraints, "conformity_score": [StrOptions(set(BANDS))]}
 
-    def __init__(self, estimator=None, *, method="split", conformity_score="absolute", cv=None, random_state=None):
+    def __init__(
+        self, estimator=None, *, method="split", conformity_score="absolute", cv=None, groups=None, random_state=None
+    ):
         self.estimator = estimator
         self.method = method
         self.conformity_score = conformity_score
         self.cv = cv
+        self.groups = groups
         self.random_state = random_state
 
     def __sklearn_tags__(self):
@@ -214,7 +187,7 @@ class ConformalRegressor(RegressorMixin, Conformal):
     def _keeps_rows(self):
         return self.conformity_score == "quantile"
 
-    def _scores(self, estimator, X, y, coverage=_FIT_COVERAGE):
+    def _row_scores(self, estimator, X, y, coverage=_FIT_COVERAGE):
         band = BANDS[self.conformity_score](estimator, X, coverage)
         if band.lower.shape != y.shape:
             raise ValueError(
@@ -240,65 +213,28 @@ class ConformalRegressor(RegressorMixin, Conformal):
         Raises
         ------
         ValueError
-            If the calibration rows are too few for `coverage`.
+            If the calibration rows are too few for `coverage`, those of one group with `groups`, or if a group was not seen
+            in ``fit``.
         """
         check_is_fitted(self)
         levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
+        group = None if self._groups is None else self._groups.codes(X)
         intervals, bands = [], None
-        for level in np.atleast_1d(levels):
+        for level in np.atleast_1d(levels).tolist():
             if bands is None or self._keeps_rows:
-                bands = [BANDS[self.conformity_score](fold.estimator, X, level) for fold in self._folds]
-            intervals.append(self._interval(bands, float(level)))
+                bands = [BANDS[self.conformity_score](estimator, X, level) for estimator in self.estimators_]
+            scores = self._scores_at(level)
+            if group is None:
+                intervals.append(conformal_interval(bands, scores, level))
+            else:
+                intervals.append(grouped_interval(bands, scores, level, group, self.groups_.tolist()))
         interval = np.stack(intervals, axis=-1) if levels.ndim else intervals[0]
         return interval[:, 0] if self.n_outputs_ == 1 else interval
 
-    def _interval(self, bands, coverage):
-        """Lower and upper ends, (n_rows, n_outputs, 2)."""
-        scores = [self._fold_scores(fold, coverage) for fold in self._folds]
-        weight = np.concatenate([fold.weight for fold in self._folds])
-        if len(bands) == 1:
-            reach = threshold(scores[0].T, weight, coverage)
-            band = bands[0]
-            lower, upper = (_widened(end, reach, band.scale, s) for end, s in ((band.lower, -1), (band.upper, 1)))
-        else:
-            lower, upper = cv_plus(bands, scores, weight, coverage)
-        # The estimators' own point is never left out: intervals nest, and none is turned inside out by its correction.
-        point = np.mean([0.5 * (band.lower + band.upper) for band in bands], axis=0)
-        return np.stack([np.minimum(lower, point), np.maximum(upper, point)], axis=-1)
-
-    def _fold_scores(self, fold: Fold, coverage):
+    def _scores_at(self, coverage):
+        """Scores of the calibration rows for a coverage."""
         if not self._keeps_rows or coverage == _FIT_COVERAGE:
-            return fold.scores
-        return self._scores(fold.estimator, fold.X, fold.y, coverage)
-
-
-def cv_plus(bands, scores, weight, coverage):
-    """Lower and upper ends of the CV+ interval (Barber et al. 2021, eq. 13), each (n_rows, n_outputs).
-
-    Each calibration row widens the band that its own fold's estimator gives for the new row by its own score; the upper
-    end is the conformal quantile of the upper ends, the lower one its mirror image.
-
-    Parameters
-    ----------
-    bands : list of Band
-        Of the new rows, by each fold's estimator.
-    scores : list of ndarray of shape (n_held_out, n_outputs)
-        Of each fold's calibration rows.
-    weight : ndarray of shape (n_calibration,)
-    coverage : float
-    """
-    n_rows, n_outputs = bands[0].lower.shape
-    step = max(1, _MAX_ENTRIES // (len(weight) * n_outputs))
-    pieces = []
-    for start in range(0, n_rows, step):
-        here = [band.take(slice(start, start + step)) for band in bands]
-        ends = []
-        for sign, side in ((-1, 0), (1, 1)):
-            # (n_rows, n_outputs, n_calibration), so that quantiles run along contiguous memory.
-            each = [
-                _widened(band[side][..., None], score.T[None], band.scale[..., None], sign)
-                for band, score in zip(here, scores, strict=True)
-            ]
-            ends.append(sign * threshold(sign * np.concatenate(each, axis=-1), weight, coverage))
-        pieces.append(ends)
-    return (np.concatenate(side) for side in zip(*pieces, strict=True))
+            return self._scores
+        parts = zip(self.estimators_, self._rows, strict=True)
+        values = [self._row_scores(estimator, rows, y, coverage) for estimator, (rows, y) in parts]
+        return replace(self._scores, values=np.concatenate(values))

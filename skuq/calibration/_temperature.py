@@ -2,16 +2,14 @@
 
 import numpy as np
 from scipy import special
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import brentq
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .._base import check_weights
+from .._prediction.temperature import HIGHEST, LOWEST
 
-# Beyond these the probabilities are one-hot, or uniform, for any purpose.
-LOWEST, HIGHEST = 1e-2, 1e2
 _SUM_TOLERANCE = 1e-3
-_GRID_POINTS = 17
 
 
 def fit_temperature(logits_or_proba, y, sample_weight=None) -> float:
@@ -66,41 +64,6 @@ def fit_temperature(logits_or_proba, y, sample_weight=None) -> float:
     if slope(high) >= 0:
         return HIGHEST
     return float(np.exp(brentq(slope, low, high, xtol=1e-12)))
-
-
-def fit_mixture_temperature(logits, y, sample_weight) -> float:
-    r"""Temperature T for which the mean over draws of softmax(logits / T) has the smallest log loss on held-out rows.
-
-    Beside the held-out rows stands one row of even labels, spread over them: it keeps T away from 0 where they are all
-    classified right, as the targets of Platt (1999) do, and is next to nothing beside many rows.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (n_draws, n_samples, n_classes), or (n_draws, n_samples, 1) for two classes
-    y : ndarray of int, shape (n_samples,)
-        Column number of each row's class.
-    sample_weight : ndarray of shape (n_samples,)
-        Weights ≥ 0; only their proportions matter.
-
-    Returns
-    -------
-    float
-        In [0.01, 100].
-    """
-    if logits.shape[-1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-    weight = check_weights(sample_weight, y)
-    own, even = np.arange(len(y)), 1 / np.count_nonzero(weight)
-
-    def loss(log_temperature):
-        # Not convex for several draws, so a grid brackets the lowest of its minima.
-        log_p = special.logsumexp(special.log_softmax(logits * np.exp(-log_temperature), axis=-1), axis=0)
-        return -np.average(log_p[own, y] + even * log_p.mean(axis=1), weights=weight)
-
-    grid = np.linspace(np.log(LOWEST), np.log(HIGHEST), _GRID_POINTS)
-    lowest = int(np.argmin([loss(point) for point in grid]))
-    bracket = grid[max(lowest - 1, 0)], grid[min(lowest + 1, _GRID_POINTS - 1)]
-    return float(np.exp(minimize_scalar(loss, bounds=bracket, method="bounded", options={"xatol": 1e-6}).x))
 
 
 def _as_logits(values) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..calibration._base import reach_predictor
+from ..composites import unwrap
 from ._subject import COVERAGES, N_ASKED, QUANTILES, require, require_equal, require_rising
 
 # Distance of far rows from the training rows, in their standard deviations.
@@ -36,7 +36,7 @@ def check_quantiles_rise(subject):
         return
     require_rising(subject.ask("predict_quantiles", quantiles=QUANTILES), "predict_quantiles must rise with the level")
     # Conformal intervals are calibrated where quantiles stay the model's own.
-    predictor, _ = reach_predictor(subject.model, subject.rows)
+    predictor, _ = unwrap(subject.model, subject.rows)
     if subject.has("predict_interval") and getattr(predictor, "calibration", None) != "conformal":
         ends = subject.ask("predict_quantiles", quantiles=[0.25, 0.75])
         interval = subject.ask("predict_interval", coverage=0.5)

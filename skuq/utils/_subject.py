@@ -8,7 +8,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.ensemble._base import _set_random_states
 from sklearn.utils import get_tags
 
-from ..calibration._base import reach_predictor
+from ..composites import unwrap
 
 COVERAGES = [0.5, 0.8, 0.9]
 QUANTILES = [0.05, 0.3, 0.5, 0.7, 0.95]
@@ -50,7 +50,7 @@ class Subject:
     def __post_init__(self):
         self.model = self.fit(self.X, self.y)
         self.rows = np.concatenate([self.X[: N_ASKED // 2], 1.5 * self.X[: N_ASKED // 2]])
-        predictor, _ = reach_predictor(self.model, self.rows)
+        predictor, _ = unwrap(self.model, self.rows)
         for method in ("predict", *self.methods):
             found = hasattr(predictor, method)
             require(found, f"{type(predictor).__name__} has no {method}. Pass methods= with those it has.")
@@ -67,7 +67,7 @@ class Subject:
 
     def ask(self, method, *args, rows=None, model=None, **kwargs):
         """Answer of a method, through Pipelines."""
-        predictor, rows = reach_predictor(self.model if model is None else model, self.rows if rows is None else rows)
+        predictor, rows = unwrap(self.model if model is None else model, self.rows if rows is None else rows)
         return getattr(predictor, method)(rows, *args, **kwargs)
 
     def answers(self, rows=None, model=None) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ class Subject:
 
         if not is_classifier(self.estimator):
             said["predict"] = ask("predict")
-            if "return_std" in signature(reach_predictor(self.model, self.rows)[0].predict).parameters:
+            if "return_std" in signature(unwrap(self.model, self.rows)[0].predict).parameters:
                 said["predict(return_std=True)"] = ask("predict", return_std=True)[1]
         if self.has("predict_proba"):
             said["predict_proba"] = ask("predict_proba")

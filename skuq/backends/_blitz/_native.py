@@ -100,7 +100,11 @@ class NativeModel(nn.Module):
         self.standardize = Standardize(fitted.x_shift, fitted.x_scale)
         self.hidden, self.output = hidden, output
         classifies = head.family in ("bernoulli", "categorical")
-        self.head = Temperature(fitted.temperature) if classifies else LikelihoodHead(fitted, constants)
+        self.head = (
+            Temperature(fitted.temperature, fitted.log_class_weight)
+            if classifies
+            else LikelihoodHead(fitted, constants)
+        )
         self.ridge_penalty = fitted.ridge_penalty
         precision = None if fitted.precision is None else torch.tensor(fitted.precision)
         self.register_buffer("precision", precision)
@@ -208,15 +212,16 @@ class SpectralBound(nn.Module):
 
 
 class Temperature(nn.Module):
-    """Logits / T."""
+    """Logits / T − log w, with the class weights w of training."""
 
-    def __init__(self, temperature):
+    def __init__(self, temperature, log_class_weight):
         super().__init__()
         self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float32))
+        self.register_buffer("log_class_weight", torch.tensor(log_class_weight, dtype=torch.float32))
 
     def forward(self, logits):
-        """Divide the logits."""
-        return logits / self.temperature
+        """Divide the logits, and take the class weights off."""
+        return logits / self.temperature - self.log_class_weight
 
 
 class LikelihoodHead(nn.Module):

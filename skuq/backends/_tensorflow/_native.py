@@ -12,7 +12,7 @@ as these layers do: call ``tf.random.set_seed`` before it for repeatable numbers
 ``gaussian_process``        tf-models-official's ``RandomFeatureGaussianProcess`` (``gaussian_process_0``, … where
                             each logit has a precision of its own)
 ``constants``               the head's learned constants, appended to the raw outputs
-``temperature``             ``Rescaling``: logits over the temperature, where there is one
+``temperature``             ``Rescaling``: logits over the temperature, less the class weights' part, where there is one
 ``distribution``            ``DistributionLambda``: p(y | x) in y's units, which samples its mean
 ==========================  ========================================================================================
 """
@@ -121,8 +121,9 @@ def _build(fitted, kl_weight):
         raw = _dense(fitted, kl_weight, "out", network.head.n_raw, "linear")(h)
     if network.head.n_constants:
         raw = AppendConstants(network.head.n_constants, name="constants")(raw)
-    if fitted.temperature != 1:
-        raw = tf_keras.layers.Rescaling(1 / fitted.temperature, name="temperature")(raw)
+    if fitted.temperature != 1 or np.any(fitted.log_class_weight):
+        shift = -np.asarray(fitted.log_class_weight, np.float64)
+        raw = tf_keras.layers.Rescaling(1 / fitted.temperature, shift, name="temperature")(raw)
     if network.head.family not in ("bernoulli", "categorical"):
         # IndependentNormal has neither a floor of the scale nor y's units, so the general layer it is made of. Its
         # tensor is the mean: a model whose values change from call to call could not be compared.
