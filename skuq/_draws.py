@@ -40,8 +40,9 @@ def working_type(network: Network) -> type:
     weights = network.views(rng.standard_normal((1, network.n_weights), np.float32) / np.float32(np.sqrt(width)))
     features = network.initial_random_features(rng, 1.0)
     X, order = rng.standard_normal((BLOCK_ROWS, network.n_features), np.float32), rng.permutation(BLOCK_ROWS)
-    if network.n_bins:
-        features["bins"] = fit_bins(X, np.ones(BLOCK_ROWS), network.n_bins)
+    if network.n_binned:
+        features["encoded"] = np.arange(network.n_binned)
+        features["bins"] = fit_bins(X[:, : network.n_binned], np.ones(BLOCK_ROWS), network.n_bins)
     with single_blas_thread():
         here, there = (network.raw_outputs(weights, rows, fixed=features)[0] for rows in (X, X[order]))
     return np.float32 if np.array_equal(here[order], there) else np.float64

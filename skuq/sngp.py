@@ -94,8 +94,8 @@ class _SNGP(Estimator):
     _n_siblings = 2
     _predicts_with: ClassVar[tuple] = ("n_draws", "ridge_penalty")
 
-    def _network(self, n_features, n_bins, sizes, head):
-        network = super()._network(n_features, n_bins, sizes, head)
+    def _network(self, n_features, encoding, sizes, head):
+        network = super()._network(n_features, encoding, sizes, head)
         lossless = network.n_inputs <= network.hidden_width
         frozen = lossless if self.input_projection == "auto" else self.input_projection == "random"
         return replace(network, n_inducing=self.n_inducing, frozen_projection=frozen)
