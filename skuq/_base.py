@@ -228,8 +228,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         [_AT_LEAST_ONE, None],
         """int or None
         Epochs. None: as many as make about 200 n^0.45 steps, between 500 and 4000, but at least 5 epochs; twice as many for
-        regressors without `input_encoding` (not ``BNNRegressor`` and ``SNGPRegressor``); a fifth for an ``SNGPClassifier`` of no more
-        features than units, unless its projection is trained; 4000 for a linear model.""",
+        regressors without encoding of the inputs (not ``BNNRegressor`` and ``SNGPRegressor``); a fifth for an
+        ``SNGPClassifier`` of no more features than units, unless its projection is trained; 4000 for a linear model.""",
     )
     shuffle: bool = parameter(
         True,
@@ -362,6 +362,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             multi_output=True,
             ensure_min_samples=2,
         )
+        if sparse.issparse(X):
+            X = canonical_csr(X)
         weight = check_weights(sample_weight, X)
         y = self._check_target(y, weight)
         if previous is not None and self._form_of_data() != form_before:
@@ -435,8 +437,6 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _pose(self, X, weight, copies, target, sizes, seeds, previous) -> Problem:
         """Standardise the rows and write down the network and the seeds."""
-        if sparse.issparse(X):
-            X = canonical_csr(X)
         if previous is not None:
             x_standardizer = previous.x_standardizer
         elif self.standardize:
