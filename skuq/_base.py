@@ -688,12 +688,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return self._state.calibration.conformal
 
     def _chunks(self, X):
-        """Standardised stretches of rows, each small enough that all draws of it fit in memory."""
+        """Standardised stretches of rows, as sparse as they came, each small enough that all draws of it fit in memory."""
         state = self._state
         per_row = self._n_draws() * max(state.head.n_raw, 1)
         n_rows = max(256, (2**21 // per_row) // 256 * 256)
         for start in range(0, X.shape[0], n_rows):
-            yield state.x_standardizer(X[start : start + n_rows])
+            yield state.x_standardizer.rows(X[start : start + n_rows])
 
     def _n_draws(self) -> int:
         return self._state.draws.n_draws

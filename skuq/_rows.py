@@ -1,5 +1,6 @@
 """Rows before training: equal rows merged, an order that does not depend on the caller's, standardisation."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ INPUT_LIMIT = 1e6
 PASS_COLUMNS = 64
 # Stored values of a sparse matrix that are scaled at once.
 PASS_NUMBERS = 2**20
+# Numbers of sparse rows that are dense at once, 32 MB.
+DENSE_NUMBERS = 2**23
 
 
 def canonical_rows(X, y, sample_weight) -> tuple[np.ndarray, np.ndarray]:
@@ -146,6 +149,17 @@ class SparseRows:
         out[:] = self.zero
         out[np.repeat(np.arange(len(out)), np.diff(values.indptr)), values.indices] = values.data
         return out
+
+    def take(self, index) -> "SparseRows":
+        """Some rows, as sparse as they are."""
+        return SparseRows(self.values[index], self.zero)
+
+    def stretches(self, block_rows: int) -> Iterator[np.ndarray]:
+        """All rows, dense a stretch at a time, each of whole blocks of so many rows (but for the last)."""
+        n_rows, n_features = self.shape
+        size = block_rows * max(1, DENSE_NUMBERS // (block_rows * n_features))
+        for start in range(0, n_rows, size):
+            yield self.dense(slice(start, start + size))
 
     def columns(self, which: np.ndarray, step: int = 1) -> np.ndarray:
         """Some columns of every `step`-th row, dense."""

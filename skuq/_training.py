@@ -86,7 +86,11 @@ class Rows:
     weight: np.ndarray
     copies: np.ndarray
 
-    def dense(self, index=slice(None)) -> np.ndarray:
+    def take(self, index) -> np.ndarray | SparseRows:
+        """Some rows of X, as sparse as they are: what draws take."""
+        return self.X.take(index) if isinstance(self.X, SparseRows) else self.X[index]
+
+    def dense(self, index) -> np.ndarray:
         """Some rows of X, dense."""
         return self.X.dense(index) if isinstance(self.X, SparseRows) else self.X[index]
 
