@@ -142,6 +142,9 @@ class SparseRows:
         """(n_rows, n_features)."""
         return self.values.shape
 
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
     def dense(self, index=slice(None)) -> np.ndarray:
         """Some rows, of shape (n_rows, n_features), float32; negative indices count from the end."""
         values = self.values[index]

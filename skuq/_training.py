@@ -320,7 +320,7 @@ class _Keeper:
         """Take over the trainer's parameters if its losses are sound, else put the last good ones back."""
         if self.first_loss is None:
             self.first_loss = float(np.abs(losses[0]).max()) if np.isfinite(losses[0]).all() else 0.0
-        parameters = np.array(trainer.parameters())
+        parameters = trainer.parameters()
         sound = np.isfinite(losses).all() and losses.max() < DIVERGENCE * (1 + self.first_loss)
         if not sound or not np.isfinite(parameters).all():
             trainer.load(self.current)
