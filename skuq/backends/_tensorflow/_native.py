@@ -5,7 +5,7 @@ be changed by hand. A layer that samples (``DenseVariational``, ``Dropout``) dra
 as these layers do: call ``tf.random.set_seed`` before it for repeatable numbers.
 
 ==========================  ========================================================================================
-``standardize``             ``Rescaling``: the network's units from the user's
+``standardize``             ``Rescaling``: the network's units from the user's, in float64
 ``encode``                  the bins of each encoded feature beside the features, where there are bins
 ``dense_in``, ``dense_0``,  ``Dense``, inside tf-models-official's ``SpectralNormalization`` if the norm is bounded;
 …, ``dense_out``            ``DenseVariational`` for a variational posterior
@@ -100,9 +100,10 @@ def _build(fitted, kl_weight):
     network = fitted.network
     residual, sizes = network.architecture == "resnet", network.hidden_layer_sizes
     activation = ACTIVATIONS.get(network.activation, network.activation)
-    X = tf_keras.Input((network.n_features,), name="X")
+    # In double precision, so that a large offset costs no digits; the layers that follow cast to float32.
+    X = tf_keras.Input((network.n_features,), name="X", dtype="float64")
     shift, scale = (np.asarray(a, np.float64) for a in (fitted.x_shift, fitted.x_scale))
-    h = tf_keras.layers.Rescaling(1 / scale, -shift / scale, name="standardize")(X)
+    h = tf_keras.layers.Rescaling(1 / scale, -shift / scale, name="standardize", dtype="float64")(X)
     if network.n_binned:
         encoding = PiecewiseLinearEncoding(network.n_bins, network.n_encoded, name="encode")
         h = encoding(h)
