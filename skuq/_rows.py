@@ -251,10 +251,11 @@ class Standardizer:
 def _columns_to_sum(X) -> list:
     """Columns whose moments are found together, and whether as dense ones.
 
-    Where most of a sparse column's values are not 0, its mean may be far larger than its standard deviation, and the rounding
-    of its sums shows: it is summed as a dense column is.
+    A sparse table that is small enough is summed as a dense one, to have the same moments to the last bit. In a wide one a
+    column is summed as a dense one is if most of its values are not 0: its mean may then be far larger than its standard
+    deviation, where the rounding of sums shows.
     """
-    if not sparse.issparse(X):
+    if not sparse.issparse(X) or min(X.shape[0], PASS_ROWS) * X.shape[1] <= PASS_ROWS * PASS_COLUMNS:
         return [(slice(None), True)]
     filled = 2 * np.bincount(X.indices, X.data != 0, X.shape[1]) > X.shape[0]
     some = np.flatnonzero(filled)
@@ -268,4 +269,4 @@ def _columns_of(block, columns, dense):
         return block
     block = block[:, columns]
     # scikit-learn sums sparse float32 values in float32.
-    return block.toarray() if dense else block.astype(np.float64)
+    return block.toarray(order="C") if dense else block.astype(np.float64)
