@@ -12,14 +12,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from . import backends
 from ._draws import Draws
-from ._encoding import fit_bins
+from ._encoding import MAX_ENCODED, Encoding, many_valued
 from ._folds import count_copies
 from ._jobs import Job, group_members, report, train_group, train_in_groups
 from ._members import Members, plan_members
 from ._network import ACTIVATIONS, ARCHITECTURES, Network
 from ._parameters import estimator, parameter
 from ._progress import CallbackSupportMixin, callbacks, watched
-from ._rows import Standardizer, canonical_rows
+from ._rows import Standardizer, canonical_csr, canonical_rows
 from ._self_calibration import Calibration, calibrate, plan_calibration
 from ._training import Rows, Schedule
 from .backends import Fitted, Knobs, Program
@@ -33,8 +33,6 @@ _AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 WATCHED = 0.1
 # Steps of max_iter=None for each n^0.45 rows, at most, where inputs are encoded.
 ENCODED_STEPS = 200
-# Features of a table; what has more (embeddings, texts, images) has no axis that means something by itself.
-MAX_ENCODED = 64
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,8 @@ class State:
         Temperature, or conformal intervals and sets; neither where ``calibration=None``.
     dropout_rate : float
         Of the draws, where draws are thinned networks, and of a native model's layers.
+    encoding : Encoding
+        Which features are encoded.
     """
 
     network: Network
@@ -119,6 +119,7 @@ class State:
     extra: object = None
     calibration: Calibration = field(default_factory=Calibration)
     dropout_rate: float = 0.0
+    encoding: Encoding = field(default_factory=Encoding)
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Problem:
     x_standardizer: Standardizer
     seeds: dict
     features: dict
+    encoding: Encoding
 
 
 @estimator
@@ -188,17 +190,18 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         "auto",
         [StrOptions({"auto", "piecewise_linear"}), None],
         """{"auto", "piecewise_linear"} or None
-        "piecewise_linear": beside each feature stands how far it has come through each of `n_bins` stretches between its
-        quantiles (Gorishniy et al. 2022), so that steps and bends along one feature are found at once. "auto": so for
-        regressors with hidden layers on dense X of at most 64 features, else None; None for ``SNGPRegressor``, whose
-        distances are those of the features, for a posterior of full covariance, and under an L1 penalty, which selects
-        features. None: the features alone.""",
+        "piecewise_linear": beside each feature of more than two different values stands how far it has come through each of
+        `n_bins` stretches between its quantiles (Gorishniy et al. 2022), so that steps and bends along one feature are found
+        at once; a feature of two values (one-hot columns) needs none. "auto": so for regressors with hidden layers where at
+        most 64 features have more than two values, else None; None for ``SNGPRegressor``, whose distances are those of the
+        features, for a posterior of full covariance, and under an L1 penalty, which selects features. None: the features
+        alone. ``encoded_features_`` says which features were encoded.""",
     )
     n_bins: int = parameter(
         32,
         [_AT_LEAST_ONE],
         """int ≥ 1
-        Stretches of each feature in ``input_encoding="piecewise_linear"``; a feature of few different values has fewer.""",
+        Stretches of each encoded feature (`input_encoding`); a feature of few different values has fewer.""",
     )
     batch_size: int | str = parameter(
         "auto",
@@ -225,8 +228,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         [_AT_LEAST_ONE, None],
         """int or None
         Epochs. None: as many as make about 200 n^0.45 steps, between 500 and 4000, but at least 5 epochs; twice as many for
-        regressors without bins (not ``BNNRegressor`` and ``SNGPRegressor``); a fifth for an ``SNGPClassifier`` of no more
-        features than units, unless its projection is trained; 4000 for a linear model.""",
+        regressors without encoding of the inputs (not ``BNNRegressor`` and ``SNGPRegressor``); a fifth for an
+        ``SNGPClassifier`` of no more features than units, unless its projection is trained; 4000 for a linear model.""",
     )
     shuffle: bool = parameter(
         True,
@@ -359,6 +362,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             multi_output=True,
             ensure_min_samples=2,
         )
+        if sparse.issparse(X):
+            X = canonical_csr(X)
         weight = check_weights(sample_weight, X)
         y = self._check_target(y, weight)
         if previous is not None and self._form_of_data() != form_before:
@@ -440,40 +445,52 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             x_standardizer = Standardizer.fit(X, weight).without_constants()
         else:
             x_standardizer = Standardizer.identity(X.shape[1])
-        n_bins = self._bins_of(X, sizes)
-        network = self._network(X.shape[1], n_bins, sizes, target.head)
-        if sparse.issparse(X):
-            # Sparse rows are only scaled, so that they stay sparse; batches become dense one by one.
-            scaled = sparse.csr_array(X.multiply(1 / x_standardizer.scale), dtype=np.float32)
-        else:
-            scaled = x_standardizer(X)
+        encoding = self._encoding_of(X, sizes, previous)
+        network = self._network(X.shape[1], encoding, sizes, target.head)
+        scaled = x_standardizer.rows(X)
         # Weights that are trained further belong to the random features they were trained on.
         kept = previous is not None and previous.network == network
         features = previous.draws.features if kept else self._features(network, seeds["features"])
-        if n_bins and not kept:
-            features = {**features, "bins": fit_bins(scaled, weight, n_bins)}
-        return Problem(network, Rows(scaled, target.y, target.weight, copies), target, x_standardizer, seeds, features)
+        if not kept:
+            features = {**features, **encoding.fit(scaled, weight)}
+        rows = Rows(scaled, target.y, target.weight, copies)
+        return Problem(network, rows, target, x_standardizer, seeds, features, encoding)
 
     def _encodes(self) -> bool:
         """Whether ``input_encoding="auto"`` may encode."""
         return False
 
-    def _bins_of(self, X, sizes) -> int:
-        """Bins beside each feature."""
-        if self.input_encoding == "auto":
-            suits = self._encodes() and not self._l1 and sizes and not sparse.issparse(X) and X.shape[1] <= MAX_ENCODED
-            return self.n_bins if suits else 0
-        if self.input_encoding is None:
-            return 0
-        if sparse.issparse(X) or not sizes:
-            what = "sparse X" if sparse.issparse(X) else "hidden_layer_sizes=()"
+    def _encoding_of(self, X, sizes, previous) -> Encoding:
+        """Which features are encoded, by how many bins."""
+        auto = self.input_encoding == "auto"
+        if self.input_encoding == "piecewise_linear" and not sizes:
             raise ValueError(
-                f"input_encoding='piecewise_linear' needs dense X and hidden layers, got {what}. Use input_encoding=None."
+                "input_encoding='piecewise_linear' needs hidden layers, got hidden_layer_sizes=(). Use input_encoding=None."
             )
-        return self.n_bins
+        wanted = self._encodes() and not self._l1 and bool(sizes) if auto else self.input_encoding is not None
+        asked = (self.input_encoding, self.n_bins if wanted else 0)
+        before = None if previous is None else previous.encoding
+        # Weights that are trained further belong to the features that were encoded when training began.
+        if before is not None and before.asked == asked:
+            return before
+        nothing = Encoding(asked, 0, np.zeros(X.shape[1], bool))
+        if not wanted:
+            return nothing
+        if before is not None and before.n_bins == self.n_bins:
+            return replace(before, asked=asked)
+        encoded = many_valued(X)
+        return nothing if auto and encoded.sum() > MAX_ENCODED else Encoding(asked, self.n_bins, encoded)
 
-    def _network(self, n_features, n_bins, sizes, head) -> Network:
-        return Network(n_features, sizes, self.activation, self.architecture, head, n_bins=n_bins)
+    def _network(self, n_features, encoding, sizes, head) -> Network:
+        return Network(
+            n_features,
+            sizes,
+            self.activation,
+            self.architecture,
+            head,
+            n_bins=encoding.n_bins,
+            n_encoded=encoding.n_encoded,
+        )
 
     def _train(self, backend, problem: Problem, previous, context):
         """Train all networks, siblings too, and return them with their best parameters."""
@@ -624,6 +641,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             {name: getattr(self, name) for name in self._predicts_with},
             extra,
             dropout_rate=self.dropout_rate * spread,
+            encoding=problem.encoding,
         )
 
     def _report_weights(self) -> None:
@@ -640,8 +658,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         else:
             used = np.any(first != 0, axis=(0, 2))
             features, bins = used[: network.n_features], used[network.n_features :]
-            used = features | bins.reshape(network.n_features, -1).any(axis=1)
+            features[state.encoding.features] |= bins.reshape(network.n_binned, network.n_bins).any(axis=1)
+            used = features
         self.selected_features_ = used
+        self.encoded_features_ = state.encoding.features.copy()
         for name in ("coef_", "intercept_"):
             self.__dict__.pop(name, None)  # of a linear model fitted before
         if not network.hidden_layer_sizes and not network.n_inducing:
@@ -670,12 +690,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return self._state.calibration.conformal
 
     def _chunks(self, X):
-        """Standardised stretches of rows, each small enough that all draws of it fit in memory."""
+        """Standardised stretches of rows, as sparse as they came, each small enough that all draws of it fit in memory."""
         state = self._state
         per_row = self._n_draws() * max(state.head.n_raw, 1)
         n_rows = max(256, (2**21 // per_row) // 256 * 256)
         for start in range(0, X.shape[0], n_rows):
-            yield state.x_standardizer(X[start : start + n_rows])
+            yield state.x_standardizer.rows(X[start : start + n_rows])
 
     def _n_draws(self) -> int:
         return self._state.draws.n_draws

@@ -14,6 +14,7 @@ import numpy as np
 
 from ._encoding import fit_bins
 from ._network import Network
+from ._rows import SparseRows
 from ._threads import borrowed_scratch, parallel_map, single_blas_thread
 from ._variational import Posterior
 
@@ -40,8 +41,9 @@ def working_type(network: Network) -> type:
     weights = network.views(rng.standard_normal((1, network.n_weights), np.float32) / np.float32(np.sqrt(width)))
     features = network.initial_random_features(rng, 1.0)
     X, order = rng.standard_normal((BLOCK_ROWS, network.n_features), np.float32), rng.permutation(BLOCK_ROWS)
-    if network.n_bins:
-        features["bins"] = fit_bins(X, np.ones(BLOCK_ROWS), network.n_bins)
+    if network.n_binned:
+        features["encoded"] = np.arange(network.n_binned)
+        features["bins"] = fit_bins(X[:, : network.n_binned], np.ones(BLOCK_ROWS), network.n_bins)
     with single_blas_thread():
         here, there = (network.raw_outputs(weights, rows, fixed=features)[0] for rows in (X, X[order]))
     return np.float32 if np.array_equal(here[order], there) else np.float64
@@ -110,13 +112,17 @@ class Draws:
         """Weights (stop − start or 1, n_weights) and masks of some draws."""
         return self.weights[start:stop], None
 
-    def raw(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def raw(self, X: np.ndarray | SparseRows) -> tuple[np.ndarray, np.ndarray]:
         """Raw outputs (n_draws, n_rows, n_raw) and learned constants (n_draws, n_constants), float64.
 
         Parameters
         ----------
-        X : ndarray of shape (n_rows, n_features), float32, standardised
+        X : ndarray of shape (n_rows, n_features), float32, or SparseRows
+            Standardised.
         """
+        if isinstance(X, SparseRows):
+            raws, constants = zip(*(self.raw(rows) for rows in X.stretches(BLOCK_ROWS)), strict=True)
+            return np.concatenate(raws, axis=1), constants[0]
         network, dtype = self.network, working_type(self.network)
         fixed = network.prepared(self.features, dtype)
         widest = max((network.n_inputs, *network.hidden_layer_sizes, network.n_inducing, network.head.n_raw))
@@ -134,27 +140,31 @@ class Draws:
                 fill(raw[stretch], partial(network.raw_outputs, weights, masks=repeated, fixed=fixed))
         return raw, constants
 
-    def random_features(self, X: np.ndarray) -> np.ndarray:
+    def random_features(self, X: np.ndarray | SparseRows) -> np.ndarray:
         """Φ of the first draw, (n_rows, n_inducing), float64.
 
         Parameters
         ----------
-        X : ndarray of shape (n_rows, n_features), float32, standardised
+        X : ndarray of shape (n_rows, n_features), float32, or SparseRows
+            Standardised.
         """
         phi = self.of_cosines(X, lambda cosines, scratch: cosines, self.network.n_inducing)
         phi *= self.network.feature_scale
         return phi
 
-    def of_cosines(self, X: np.ndarray, function: Callable, n_columns: int) -> np.ndarray:
+    def of_cosines(self, X: np.ndarray | SparseRows, function: Callable, n_columns: int) -> np.ndarray:
         """What `function` makes of Φ of the first draw before its scale, (n_rows, n_columns), float64.
 
         Parameters
         ----------
-        X : ndarray of shape (n_rows, n_features), float32, standardised
+        X : ndarray of shape (n_rows, n_features), float32, or SparseRows
+            Standardised.
         function : callable
             From the cosines of a block, (rows, n_inducing), and a :class:`Scratch` to (rows, n_columns).
         n_columns : int
         """
+        if isinstance(X, SparseRows):
+            return np.concatenate([self.of_cosines(rows, function, n_columns) for rows in X.stretches(BLOCK_ROWS)])
         network, dtype = self.network, working_type(self.network)
         weights, _ = network.repeated(network.views(self.weights[:1].astype(dtype, copy=False)), None, BLOCK_ROWS)
         fixed = network.prepared(self.features, dtype)

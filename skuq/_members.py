@@ -11,12 +11,15 @@ import numpy as np
 
 from ._folds import Part, divide
 from ._network import Network
+from ._rows import DENSE_NUMBERS, SparseRows
 from ._threads import Scratch, single_blas_thread
 from ._training import Rows
 from .likelihoods import link_parameters
 
 # More held-out rows than this do not make a score noticeably sharper.
 MAX_HELD_OUT = 4000
+# Held-out rows are kept dense up to this many numbers, 64 MB.
+MAX_KEPT = 2**24
 # A network that siblings speak for has gone astray where it fits training rows this much worse than the worst of them, in nats
 # a target; so many rows tell.
 ASTRAY, N_COMPARED = 1.0, 32
@@ -146,8 +149,10 @@ class HeldOut:
         for k, part in enumerate(parts):
             index[k, : len(part)] = part.rows
             self.weight[k, : len(part)] = part.weights(rows.weight)
-        # Encoded once: it takes longer than all that follows.
-        self.X = network.inputs(rows.dense(index.ravel()).reshape(*index.shape, -1), features)
+        self.rows, self.index = rows, index
+        # Encoded once, as it takes longer than all that follows; but wide sparse rows would not fit in memory.
+        fits = not isinstance(rows.X, SparseRows) or index.size * network.n_inputs <= MAX_KEPT
+        self.X = self._inputs(index) if fits else None
         self.y = rows.y[index].astype(float)
         self.scratch = Scratch()
 
@@ -156,11 +161,27 @@ class HeldOut:
         views = self.network.views(weights[self.scored])
         # A network on the verge of diverging may overflow here; its score is then not finite and loses.
         with np.errstate(over="ignore", invalid="ignore"), single_blas_thread():
-            raw = self.network.raw_outputs(views, self.X, fixed=self.features, scratch=self.scratch).astype(float)
+            raw = self._raw(views)
             constants = views.get("constants", np.zeros((len(raw), 0))).astype(float)
             parameters = link_parameters(self.target.head, raw, constants, self.target.fixed)
             loss = self._loss(parameters)
         return np.where(np.isfinite(loss), loss, np.inf)
+
+    def _inputs(self, index):
+        X = self.rows.dense(index.ravel()).reshape(*index.shape, -1)
+        return self.network.inputs(X, self.features)
+
+    def _raw(self, views):
+        """Raw outputs of these networks at their rows, (n_scored, n_rows, n_raw), float64."""
+
+        def raw(X):
+            return self.network.raw_outputs(views, X, fixed=self.features, scratch=self.scratch).astype(float)
+
+        if self.X is not None:
+            return raw(self.X)
+        step = max(1, DENSE_NUMBERS // (len(self.index) * self.network.n_inputs))
+        starts = range(0, self.index.shape[1], step)
+        return np.concatenate([raw(self._inputs(self.index[:, i : i + step])) for i in starts], axis=1)
 
     def _loss(self, parameters):
         head, weight = self.target.head, self.weight

@@ -79,8 +79,8 @@ class Network:
     """A feed-forward network: what it computes, not its weights.
 
     ``architecture="mlp"``: h ← dropout(act(h W + b)) for each hidden layer. ``"resnet"``: a linear projection to the
-    common width, then h ← h + dropout(act(h W + b)) for each hidden layer. With `n_bins` > 0 each feature enters beside its
-    piecewise-linear encoding (:mod:`skuq._encoding`). With `n_inducing` > 0 the hidden state then
+    common width, then h ← h + dropout(act(h W + b)) for each hidden layer. With `n_bins` > 0 each encoded feature enters beside
+    its piecewise-linear encoding (:mod:`skuq._encoding`). With `n_inducing` > 0 the hidden state then
     passes through fixed random Fourier features (Rahimi & Recht 2007), Φ(h) = √(2/M) cos(h A/√kernel_scale + c), and
     the output layer has no bias there: it is the β of a Gaussian process.
 
@@ -100,7 +100,9 @@ class Network:
     frozen_projection : bool
         Whether a resnet's input projection stays as it was drawn.
     n_bins : int
-        Bins beside each feature; 0 for the features alone.
+        Bins beside each encoded feature; 0 for the features alone.
+    n_encoded : int or None
+        Number of encoded features where not all are; None for all of them.
     """
 
     n_features: int
@@ -111,22 +113,33 @@ class Network:
     n_inducing: int = 0
     frozen_projection: bool = False
     n_bins: int = 0
+    n_encoded: int | None = None
+
+    @property
+    def n_binned(self) -> int:
+        """Number of features that stand beside bins."""
+        if not self.n_bins:
+            return 0
+        return self.n_features if self.n_encoded is None else self.n_encoded
 
     @property
     def n_inputs(self) -> int:
         """Width of the first layer's input."""
-        return self.n_features * (1 + self.n_bins)
+        return self.n_features + self.n_binned * self.n_bins
 
     @property
     def fixed_shapes(self) -> dict[str, tuple[int, ...]]:
         """Arrays that the network computes with and nobody trains, in alphabetic order.
 
-        ``bins`` (4, n_features, n_bins), as :func:`skuq._encoding.fit_bins` has them; ``feature_bias`` (M,) and
-        ``feature_kernel`` (hidden_width, M) of the random features.
+        ``bins`` (4, n_encoded, n_bins), as :func:`skuq._encoding.fit_bins` has them, and, where not all features are
+        encoded, ``encoded`` (n_encoded,), their columns; ``feature_bias`` (M,) and ``feature_kernel`` (hidden_width, M) of
+        the random features.
         """
         shapes: dict[str, tuple[int, ...]] = {}
-        if self.n_bins:
-            shapes["bins"] = (4, self.n_features, self.n_bins)
+        if self.n_binned:
+            shapes["bins"] = (4, self.n_binned, self.n_bins)
+            if self.n_encoded is not None:
+                shapes["encoded"] = (self.n_binned,)
         if self.n_inducing:
             shapes |= {"feature_bias": (self.n_inducing,), "feature_kernel": (self.hidden_width, self.n_inducing)}
         return shapes
@@ -332,10 +345,10 @@ class Network:
 
     def inputs(self, X: np.ndarray, fixed, scratch=None) -> np.ndarray:
         """What the first layer takes, shape (n_draws, n_rows, n_inputs): the features, or their encoding."""
-        if not self.n_bins:
+        if not self.n_binned:
             return X
         out = None if scratch is None else scratch("encoded", (*X.shape[:2], self.n_inputs), X.dtype)
-        return encode(X, fixed["bins"], out)
+        return encode(X, fixed["bins"], out, fixed.get("encoded"))
 
     @property
     def feature_scale(self) -> float:

@@ -26,6 +26,8 @@ SHARED_ATTRIBUTES = """
         Held-out score at each evaluation, mean over the networks that hold rows out; None if none does.
     n_nonzero_weights_ : int
         Kernel weights of all networks that are not exactly zero; posterior means for a BNN.
+    encoded_features_ : ndarray of bool, shape (n_features,)
+        Inputs that stand beside their piecewise-linear bins (``input_encoding``).
     selected_features_ : ndarray of bool, shape (n_features,)
         Inputs with any nonzero outgoing weight.
     backend_ : str

@@ -116,7 +116,7 @@ class RegressorTask(RegressorMixin):
 
     def _training_mixture(self, problem, members, parameters, networks, index, spread=1.0) -> dict:
         """Likelihood parameters that the draws of some networks give training rows, (n_draws, n_rows, n_outputs)."""
-        raw, constants = self._draws(problem, parameters[networks], spread).raw(problem.rows.dense(index))
+        raw, constants = self._draws(problem, parameters[networks], spread).raw(problem.rows.take(index))
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
 
     def _encodes(self):

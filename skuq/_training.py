@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
-from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from ._folds import Part
+from ._rows import SparseRows
 
 # Pre-gathered batches of one stretch take at most this many bytes.
 STRETCH_BYTES = 32 * 2**20
@@ -73,7 +73,7 @@ class Rows:
 
     Attributes
     ----------
-    X : ndarray of shape (n_rows, n_features), float32, or CSR matrix
+    X : ndarray of shape (n_rows, n_features), float32, or SparseRows
     y : ndarray of shape (n_rows, n_targets), float32
     weight : ndarray of shape (n_rows,)
         Of each row in the loss.
@@ -81,15 +81,18 @@ class Rows:
         How many rows each stands for (:func:`skuq._folds.count_copies`).
     """
 
-    X: np.ndarray
+    X: np.ndarray | SparseRows
     y: np.ndarray
     weight: np.ndarray
     copies: np.ndarray
 
-    def dense(self, index=slice(None)) -> np.ndarray:
+    def take(self, index) -> np.ndarray | SparseRows:
+        """Some rows of X, as sparse as they are: what draws take."""
+        return self.X.take(index) if isinstance(self.X, SparseRows) else self.X[index]
+
+    def dense(self, index) -> np.ndarray:
         """Some rows of X, dense."""
-        X = self.X[index]
-        return X.toarray() if sparse.issparse(X) else X  # type: ignore[attr-defined]
+        return self.X.dense(index) if isinstance(self.X, SparseRows) else self.X[index]
 
 
 @dataclass
@@ -196,10 +199,9 @@ class Batches:
 
 
 def _gather(X, index):
-    if not sparse.issparse(X):
+    if not isinstance(X, SparseRows):
         return np.take(X, index, axis=0)
-    dense = X[np.maximum(index, 0).ravel()].toarray()
-    return dense.reshape(*index.shape, X.shape[1]).astype(np.float32, copy=False)
+    return X.dense(index.ravel()).reshape(*index.shape, X.shape[1])
 
 
 def bucket(size: int) -> int:
@@ -318,7 +320,7 @@ class _Keeper:
         """Take over the trainer's parameters if its losses are sound, else put the last good ones back."""
         if self.first_loss is None:
             self.first_loss = float(np.abs(losses[0]).max()) if np.isfinite(losses[0]).all() else 0.0
-        parameters = np.array(trainer.parameters())
+        parameters = trainer.parameters()
         sound = np.isfinite(losses).all() and losses.max() < DIVERGENCE * (1 + self.first_loss)
         if not sound or not np.isfinite(parameters).all():
             trainer.load(self.current)

@@ -94,8 +94,8 @@ class _SNGP(Estimator):
     _n_siblings = 2
     _predicts_with: ClassVar[tuple] = ("n_draws", "ridge_penalty")
 
-    def _network(self, n_features, n_bins, sizes, head):
-        network = super()._network(n_features, n_bins, sizes, head)
+    def _network(self, n_features, encoding, sizes, head):
+        network = super()._network(n_features, encoding, sizes, head)
         lossless = network.n_inputs <= network.hidden_width
         frozen = lossless if self.input_projection == "auto" else self.input_projection == "random"
         return replace(network, n_inducing=self.n_inducing, frozen_projection=frozen)
@@ -119,7 +119,7 @@ class _SNGP(Estimator):
     def _posterior(self, problem, draws, part: Part) -> RandomFeatureGP:
         """Covariance of β after some of the training rows."""
         rows = problem.rows
-        X = rows.dense(part.rows)
+        X = rows.take(part.rows)
         weight = part.weights(rows.weight)[:, None] * self._curvature(problem, draws, X)
         return RandomFeatureGP.fit(draws.random_features(X), weight, self.ridge_penalty)
 
@@ -253,7 +253,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
         refined = self._bounded(problem.network, parameters)
         views = problem.network.views(refined)
         for m, part in enumerate(members.training):
-            X, y, weight = problem.rows.dense(part.rows), problem.rows.y[part.rows], part.weights(problem.rows.weight)
+            X, y, weight = problem.rows.take(part.rows), problem.rows.y[part.rows], part.weights(problem.rows.weight)
             draws = Draws(problem.network, refined[[m]], problem.features)
             raw, constants = draws.raw(X)
             scale = link_parameters(target.head, raw, constants, target.fixed)["scale"][0]
@@ -267,7 +267,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
         """As predicted after the network's own training rows: each latent location with its posterior's quantiles."""
         draws = self._draws(problem, parameters[networks])
         posterior = self._posterior(problem, draws, members.training[networks[0]])
-        mean, variance, constants = latent_moments(draws, posterior, problem.rows.dense(index))
+        mean, variance, constants = latent_moments(draws, posterior, problem.rows.take(index))
         raw = self._spread(mean, variance, problem.target.head.n_outputs, self.n_draws)
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
 

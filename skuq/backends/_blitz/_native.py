@@ -141,14 +141,16 @@ class Standardize(nn.Module):
 class PiecewiseLinearEncoding(nn.Module):
     """Features and their bins, as :func:`skuq._encoding.encode`."""
 
-    def __init__(self, bins):
+    def __init__(self, bins, encoded=None):
         super().__init__()
         self.register_buffer("bins", torch.tensor(bins))
+        self.register_buffer("encoded", None if encoded is None else torch.tensor(encoded))
 
     def forward(self, X):
-        """Map X of shape (n_rows, n_features) to (n_rows, n_features · (1 + n_bins))."""
+        """Map X of shape (n_rows, n_features) to (n_rows, n_features + n_encoded · n_bins)."""
         slope, offset, lowest, highest = self.bins.to(X.dtype)
-        parts = torch.clamp(X[..., None] * slope + offset, lowest, highest)
+        some = X if self.encoded is None else X[..., self.encoded]
+        parts = torch.clamp(some[..., None] * slope + offset, lowest, highest)
         return torch.cat([X, parts.flatten(-2)], dim=-1)
 
 
@@ -256,7 +258,9 @@ def stack_layers(fitted, layers):
     """Hidden layers of the network as a module, around given dense layers (without the output layer)."""
     network, residual = fitted.network, fitted.network.architecture == "resnet"
     layers = list(layers)
-    modules = [PiecewiseLinearEncoding(fitted.features["bins"])] if network.n_bins else []
+    modules = []
+    if network.n_binned:
+        modules.append(PiecewiseLinearEncoding(fitted.features["bins"], fitted.features.get("encoded")))
     if residual and network.hidden_layer_sizes:
         modules.append(layers.pop(0))
     for layer in layers:

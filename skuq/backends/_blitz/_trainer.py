@@ -96,7 +96,8 @@ class Trainer:
         if n_rows != self._n_rows:
             self._allocate(n_rows)
         # An axis for the weight samples: (n_steps, n_members, 1, n_rows, ...).
-        X, y, weight = (self._tensor(array).unsqueeze(2) for array in (X, y, weight))
+        # Of the arrays only X may be large: it is not copied unless it must be.
+        X, y, weight = (tensor.unsqueeze(2) for tensor in (self._shared(X), self._tensor(y), self._tensor(weight)))
         # 1 lies in every family's support, so a row of weight 0 never makes a NaN.
         y = torch.where(weight.unsqueeze(-1) > 0, y, torch.ones((), device=self._device))
         batches = zip(
@@ -255,6 +256,11 @@ class Trainer:
         if self._device.type == "cuda":
             return self._tensor(learning_rate).unbind(0)
         return np.asarray(learning_rate, float).tolist()
+
+    def _shared(self, array):
+        """Tensor for reading, on the memory of the array where PyTorch can."""
+        array = np.asarray(array, dtype=np.float32)
+        return torch.as_tensor(array, device=self._device) if array.flags.writeable else self._tensor(array)
 
     def _tensor(self, array):
         return torch.tensor(np.asarray(array, dtype=np.float32), device=self._device)

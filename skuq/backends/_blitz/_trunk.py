@@ -177,8 +177,8 @@ class Trunk:
         self._states = [state[..., :-1] for state in states]
         inputs = self._states[0].unflatten(0, leading)
         self._inputs, self._bins = inputs[..., : network.n_features], None
-        if network.n_bins:
-            self._bins = _Bins(features["bins"], inputs[..., network.n_features :])
+        if network.n_binned:
+            self._bins = _Bins(features["bins"], features.get("encoded"), inputs[..., network.n_features :])
         self.raw, self.raw_gradient = buffers([network.head.n_raw] * 2)
 
         self._features = None
@@ -252,13 +252,17 @@ class Trunk:
 class _Bins:
     """Piecewise-linear encoding of a batch, written behind its features; the same for all samples of a member."""
 
-    def __init__(self, bins, out):
+    def __init__(self, bins, encoded, out):
         self._slope, self._offset, self._lowest, self._highest = bins.unbind(0)
         n_members, _, n_rows, _ = out.shape
         self._parts = out.new_empty(n_members, 1, n_rows, *self._slope.shape)
         self._flat, self._out = self._parts.flatten(-2), out
+        self._encoded = None if encoded is None else encoded.long()
+        self._some = out.new_empty(n_members, 1, n_rows, len(self._slope))
 
     def fill(self, X):
+        if self._encoded is not None:
+            X = torch.index_select(X, -1, self._encoded, out=self._some)
         torch.addcmul(self._offset, X.unsqueeze(-1), self._slope, out=self._parts)
         torch.clamp(self._parts, self._lowest, self._highest, out=self._parts)
         self._out.copy_(self._flat)

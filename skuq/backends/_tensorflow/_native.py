@@ -5,8 +5,8 @@ be changed by hand. A layer that samples (``DenseVariational``, ``Dropout``) dra
 as these layers do: call ``tf.random.set_seed`` before it for repeatable numbers.
 
 ==========================  ========================================================================================
-``standardize``             ``Rescaling``: the network's units from the user's
-``encode``                  the bins of each feature beside it, where there are bins
+``standardize``             ``Rescaling``: the network's units from the user's, in float64
+``encode``                  the bins of each encoded feature beside the features, where there are bins
 ``dense_in``, ``dense_0``,  ``Dense``, inside tf-models-official's ``SpectralNormalization`` if the norm is bounded;
 …, ``dense_out``            ``DenseVariational`` for a variational posterior
 ``gaussian_process``        tf-models-official's ``RandomFeatureGaussianProcess`` (``gaussian_process_0``, … where
@@ -100,13 +100,16 @@ def _build(fitted, kl_weight):
     network = fitted.network
     residual, sizes = network.architecture == "resnet", network.hidden_layer_sizes
     activation = ACTIVATIONS.get(network.activation, network.activation)
-    X = tf_keras.Input((network.n_features,), name="X")
+    # In double precision, so that a large offset costs no digits; the layers that follow cast to float32.
+    X = tf_keras.Input((network.n_features,), name="X", dtype="float64")
     shift, scale = (np.asarray(a, np.float64) for a in (fitted.x_shift, fitted.x_scale))
-    h = tf_keras.layers.Rescaling(1 / scale, -shift / scale, name="standardize")(X)
-    if network.n_bins:
-        encoding = PiecewiseLinearEncoding(network.n_bins, name="encode")
+    h = tf_keras.layers.Rescaling(1 / scale, -shift / scale, name="standardize", dtype="float64")(X)
+    if network.n_binned:
+        encoding = PiecewiseLinearEncoding(network.n_bins, network.n_encoded, name="encode")
         h = encoding(h)
         encoding.bins.assign(fitted.features["bins"])
+        if network.n_encoded is not None:
+            encoding.encoded.assign(fitted.features["encoded"])
     if residual and sizes:
         h = _dense(fitted, kl_weight, "in", sizes[0], "linear")(h)
     for i, size in enumerate(sizes):
@@ -227,23 +230,28 @@ def _official_layer(module, name):
 
 @tf_keras.utils.register_keras_serializable("skuq")
 class PiecewiseLinearEncoding(tf_keras.layers.Layer):
-    """Features and their bins, as :func:`skuq._encoding.encode`; `bins` is not trained."""
+    """Features and their bins, as :func:`skuq._encoding.encode`; `bins` and `encoded` are not trained."""
 
-    def __init__(self, n_bins, **kwargs):
+    def __init__(self, n_bins, n_encoded=None, **kwargs):
         super().__init__(**kwargs)
-        self.n_bins = n_bins
+        self.n_bins, self.n_encoded = n_bins, n_encoded
 
     def build(self, input_shape):
-        """Make room for slope, offset, lowest and highest value of each bin."""
-        self.bins = self.add_weight("bins", (4, input_shape[-1], self.n_bins), initializer="zeros", trainable=False)
+        """Make room for slope, offset, lowest and highest value of each bin, and for the columns that have bins."""
+        n_encoded = input_shape[-1] if self.n_encoded is None else self.n_encoded
+        self.bins = self.add_weight("bins", (4, n_encoded, self.n_bins), initializer="zeros", trainable=False)
+        self.encoded = None
+        if self.n_encoded is not None:
+            self.encoded = self.add_weight("encoded", (n_encoded,), tf.int32, initializer="zeros", trainable=False)
 
     def call(self, inputs):
-        """Shape (n_rows, n_features · (1 + n_bins))."""
-        return encode(inputs, tf.convert_to_tensor(self.bins))
+        """Shape (n_rows, n_features + n_encoded · n_bins)."""
+        encoded = None if self.encoded is None else tf.convert_to_tensor(self.encoded)
+        return encode(inputs, tf.convert_to_tensor(self.bins), encoded)
 
     def get_config(self):
         """Arguments of the constructor."""
-        return super().get_config() | {"n_bins": self.n_bins}
+        return super().get_config() | {"n_bins": self.n_bins, "n_encoded": self.n_encoded}
 
 
 @tf_keras.utils.register_keras_serializable("skuq")

@@ -37,12 +37,14 @@ class Padding:
         # The triangle of a full covariance and the random features of raw columns have other layouts.
         full = posterior is not None and posterior.kind == "full_covariance"
         direct = network.n_inducing and not network.hidden_layer_sizes
-        n_features = padded_features(network.n_features)
-        if full or direct or n_features == network.n_features:
+        n_features, n_encoded = padded_features(network.n_features), network.n_encoded
+        if n_encoded is not None:
+            n_encoded = padded_features(n_encoded)
+        wider = replace(network, n_features=n_features, n_encoded=n_encoded)
+        if full or direct or wider == network:
             return
-        wider = replace(network, n_features=n_features)
-        n_bins, width = network.n_bins, network.tensors[0].shape[1]
-        bins = n_features + np.arange(network.n_features * n_bins)
+        width = network.tensors[0].shape[1]
+        bins = n_features + np.arange(network.n_binned * network.n_bins)
         inputs = np.concatenate([np.arange(network.n_features), bins])
         # The first layer's kernel comes first; all that follows is shifted.
         first = (inputs[:, None] * width + np.arange(width)).ravel()
@@ -70,13 +72,14 @@ class Padding:
         return self._spread(prior_scale, self.inner.network.n_layer_weights, self._layer_weights)
 
     def features(self, features: dict) -> dict:
-        """Fixed arrays of the network; a padded column's encoding is 0."""
-        if "bins" not in features:
-            return features
-        bins = features["bins"]
-        padded = np.zeros(self.inner.network.fixed_shapes["bins"], bins.dtype)
-        padded[:, : bins.shape[1]] = bins
-        return {**features, "bins": padded}
+        """Fixed arrays of the network; the bins that are padded are 0, whatever the column that they encode."""
+        shapes, padded = self.inner.network.fixed_shapes, dict(features)
+        for name in {"bins", "encoded"} & features.keys():
+            own = features[name]
+            padded[name] = np.zeros(shapes[name], own.dtype)
+            places = (slice(None), slice(own.shape[1])) if own.ndim > 1 else slice(len(own))
+            padded[name][places] = own
+        return padded
 
     @staticmethod
     def _spread(values, size, where):

@@ -30,8 +30,8 @@ def raw_outputs(program, weights, X, dropout_rate, features, stream):
     w = views(weights, network.tensors)
     w |= {t.name: tf.stop_gradient(w[t.name]) for t in network.frozen}
     h = X
-    if network.n_bins:
-        h = encode(h, features["bins"])
+    if network.n_binned:
+        h = encode(h, features["bins"], features.get("encoded"))
     if residual and sizes:
         h = _affine(h, w["kernel_in"], w["bias_in"])
     if program.dropout and sizes:
@@ -59,10 +59,11 @@ def views(flat, tensors):
     return {t.name: tf.reshape(part, (flat.shape[0], *t.shape)) for t, part in zip(tensors, parts, strict=True)}
 
 
-def encode(X, bins):
+def encode(X, bins, encoded=None):
     """:func:`skuq._encoding.encode`, on tensors."""
     slope, offset, lowest, highest = tf.unstack(bins)
-    parts = tf.clip_by_value(X[..., None] * slope + offset, lowest, highest)
+    some = X if encoded is None else tf.gather(X, tf.cast(encoded, tf.int32), axis=-1)
+    parts = tf.clip_by_value(some[..., None] * slope + offset, lowest, highest)
     flat = tf.concat([tf.shape(X)[:-1], [bins.shape[1] * bins.shape[2]]], axis=0)
     return tf.concat([X, tf.reshape(parts, flat)], axis=-1)
 
