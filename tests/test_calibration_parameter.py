@@ -303,6 +303,27 @@ def test_rows_that_are_all_right_do_not_freeze_the_temperature(n_rows):
     assert fit_temperature(logits[0], np.ones(n_rows, int)) == 0.01
 
 
+@pytest.mark.parametrize("n_logits", [1, 3])
+def test_the_temperature_beside_class_weights_is_the_best_there(n_logits):
+    rng = np.random.default_rng(0)
+    logits, shift = 2 * rng.normal(size=(5, 4000, n_logits)), np.array([1.5, -0.5, 0.3])[:n_logits]
+
+    def answers(temperature):
+        z = logits / temperature - shift
+        z = np.concatenate([np.zeros_like(z), z], axis=2) if n_logits == 1 else z
+        return special.softmax(z, axis=2).mean(axis=0)
+
+    y = (rng.uniform(size=(4000, 1)) > answers(1.7).cumsum(axis=1)).sum(axis=1)
+    best = optimize.minimize_scalar(lambda t: log_loss(y, answers(t)), bounds=(0.1, 10), method="bounded").x
+    assert fit_mixture_temperature(logits, y, np.ones(4000), shift) == pytest.approx(best, rel=1e-2)
+    # A row of weight 3 that stands for three rows is three rows.
+    weight = rng.integers(1, 4, 4000)
+    repeated = fit_mixture_temperature(
+        np.repeat(logits, weight, axis=1), np.repeat(y, weight), np.ones(weight.sum()), shift
+    )
+    assert fit_mixture_temperature(logits, y, weight, shift, weight.sum()) == pytest.approx(repeated, rel=1e-4)
+
+
 @pytest.mark.parametrize("width", [2, 3])
 @each_classifier
 def test_a_temperature_divides_the_logits_of_every_draw(name, width, backend):
@@ -830,6 +851,15 @@ def test_too_few_rows_are_refused_before_any_work(backend, monkeypatch):
     model = make("ProbabilisticClassifier", backend, calibration="temperature")
     with pytest.raises(ValueError, match=r"at least two classes of two rows.*\[7, 1\].*calibration=None"):
         model.fit(X, [0] * 7 + [1])
+
+
+@each_backend
+@pytest.mark.parametrize("rows", [[[1.0]] * 8, [[0.0], *[[1.0]] * 7]], ids=["one", "two"])
+def test_hardly_any_different_rows_are_rows_too(rows, backend):
+    X = np.array(rows)
+    model = make("ProbabilisticRegressor", backend, calibration="conformal", **QUICK).fit(X, X[:, 0])
+    assert model._state.calibration.conformal.n_rows == 8
+    assert np.isfinite(model.predict_interval(X, 0.8)).all()
 
 
 @each_backend
