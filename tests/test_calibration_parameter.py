@@ -5,7 +5,9 @@ the backends' native layers.
 """
 
 import pickle
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -167,6 +169,24 @@ def test_frames_keep_their_names(backend, split_rows, monkeypatch):
         model = make(name, backend, calibration="conformal", **QUICK)
         # A warning about feature names is an error here.
         assert_same(outputs(clone(model).fit(frame, y), frame), outputs(model.fit(X, y), X))
+
+
+@pytest.mark.parametrize("name", ["ProbabilisticRegressor", "SNGPClassifier"])
+@each_backend
+def test_the_fitted_state_holds_arrays_and_no_estimator(name, backend):
+    conformal = make(name, backend, calibration="conformal", **QUICK).fit(*problem(name))._state.calibration.conformal
+    parts = [getattr(conformal, field.name) for field in fields(conformal)]
+    assert all(part is None or isinstance(part, np.ndarray | str) for part in parts)
+    with pytest.raises(FrozenInstanceError):
+        conformal.weight = None
+
+
+def test_conformal_rules_stand_below_the_wrappers():
+    code = (
+        "import sys, skuq; skuq.ProbabilisticClassifier, skuq.ProbabilisticRegressor; "
+        "sys.exit(any(name.startswith('skuq.calibration') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @each_backend
