@@ -331,9 +331,9 @@ def test_one_hot_columns_do_not_switch_the_encoding_off(backend):
     X = np.c_[Z, np.eye(80)[level]]
     errors = {}
     for encoding in (None, "auto"):
-        model = skuq.ProbabilisticRegressor(input_encoding=encoding, max_iter=150, backend=backend, random_state=0)
+        model = skuq.ProbabilisticRegressor(input_encoding=encoding, max_iter=100, backend=backend, random_state=0)
         errors[encoding] = 1 - model.fit(X[:350], y[:350]).score(X[350:], y[350:])
-    assert errors["auto"] < 0.5 * errors[None]
+    assert errors["auto"] < 0.7 * errors[None]
 
 
 @each_backend
