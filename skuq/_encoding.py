@@ -94,7 +94,7 @@ def many_valued(X) -> np.ndarray:
         met = np.flatnonzero(other.any(axis=0) & (second == first)[undecided])
         second[undecided[met]] = block[row[met], met]
         found[undecided] = (other & (block != second[undecided])).any(axis=0)
-        start, size = start + size, 2 * size
+        start, size = start + size, min(2 * size, 2**16)
     return found
 
 

@@ -252,6 +252,9 @@ class Network:
         for tensor in self.tensors:
             if tensor.is_kernel:
                 fan_in, fan_out = tensor.shape
+                if tensor.start == 0 and self.n_bins:
+                    # Features that need no bins start as small as those beside bins.
+                    fan_in = self.n_features * (1 + self.n_bins)
                 hidden = tensor.name not in ("kernel_out", "kernel_in")
                 bound = np.sqrt(6 / fan_in) if hidden and relu_like else np.sqrt(6 / (fan_in + fan_out))
                 if tensor.name == "kernel_in" and self.n_inducing:

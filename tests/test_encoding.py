@@ -1,8 +1,11 @@
 """Piecewise-linear encoding: what the bins are, who gets them, and that every path computes the same ones."""
 
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 import pytest
-from _table import each_backend, make, regression
+from _table import REGRESSORS, each_backend, make, regression
 from scipy import sparse
 
 import skuq
@@ -148,7 +151,7 @@ def test_auto_encodes_tables_of_regressors(backend):
         assert n_bins_of(make(f"{name}Regressor", backend, n_bins=5), X, y) == 5
     assert n_bins_of(make("ProbabilisticRegressor", backend, input_encoding=None), X, y) == 0
     assert n_bins_of(make("ProbabilisticRegressor", backend, hidden_layer_sizes=()), X, y) == 0
-    assert n_bins_of(make("ProbabilisticRegressor", backend), sparse.csr_array(X), y) == 0
+    assert n_bins_of(make("ProbabilisticRegressor", backend, n_bins=5), sparse.csr_array(X), y) == 5
     assert n_bins_of(make("ProbabilisticRegressor", backend), np.tile(X, (1, 22)), y) == 0
     assert n_bins_of(make("SNGPRegressor", backend), X, y) == 0
     assert n_bins_of(make("BNNRegressor", backend, posterior="full_covariance"), X, y) == 0
@@ -158,12 +161,115 @@ def test_auto_encodes_tables_of_regressors(backend):
     assert n_bins_of(make("SNGPRegressor", backend, input_encoding="piecewise_linear", n_bins=4), X, y) == 4
 
 
-@pytest.mark.parametrize("X", [np.ones((20, 2)), sparse.csr_array(np.eye(20))], ids=["linear", "sparse"])
-def test_asking_for_bins_that_cannot_be_is_an_error(X):
-    sizes = (8,) if sparse.issparse(X) else ()
-    model = skuq.ProbabilisticRegressor(input_encoding="piecewise_linear", hidden_layer_sizes=sizes)
-    with pytest.raises(ValueError, match=r"needs dense X and hidden layers, got .*input_encoding=None"):
-        model.fit(X, np.arange(20.0))
+def test_asking_for_bins_that_cannot_be_is_an_error():
+    model = skuq.ProbabilisticRegressor(input_encoding="piecewise_linear", hidden_layer_sizes=())
+    with pytest.raises(ValueError, match=r"needs hidden layers, got .*input_encoding=None"):
+        model.fit(np.ones((20, 2)), np.arange(20.0))
+
+
+@cache
+def mixed(n_continuous=2, n_levels=70, n=140):
+    """Continuous columns among the one-hot columns of a category, and y."""
+    rng = np.random.default_rng(0)
+    Z, level = rng.uniform(size=(n, n_continuous)), rng.integers(0, n_levels, n)
+    X = np.c_[Z[:, :1], np.eye(n_levels)[level], Z[:, 1:]]
+    return X, 3 * np.abs(Z[:, 0] - 0.5) + level / n_levels
+
+
+@pytest.mark.parametrize("name", REGRESSORS)
+@each_backend
+def test_columns_of_two_values_stand_alone(name, backend):
+    """Every path of a network of which some features are encoded agrees with the plain forward pass of the draws."""
+    X, y = mixed()
+    encoding = "auto" if not name.startswith("SNGP") else "piecewise_linear"
+    model = make(name, backend, input_encoding=encoding, n_bins=4, max_iter=3).fit(X, y)
+    many = [len(np.unique(column)) > 2 for column in X.T]
+    assert model.encoded_features_.tolist() == many
+    assert sum(many) == 2
+    network = model._state.network
+    assert (network.n_inputs, network.n_binned) == (72 + 2 * 4, 2)
+    Z = model._state.x_standardizer(X)
+    columns = np.flatnonzero(many)
+    np.testing.assert_array_equal(model._state.draws.features["encoded"], columns)
+    bins = model._state.draws.features["bins"]
+    np.testing.assert_array_equal(bins, fit_bins(Z[np.lexsort(X.T[::-1])][:, columns], np.ones(len(X)), 4))
+    # The encoded columns, put into a network without bins.
+    by_hand = np.concatenate([Z, encode(Z[:, columns], bins)[:, 2:]], axis=1)
+    plain = replace(network, n_features=network.n_inputs, n_bins=0, n_encoded=None)
+    draws = model._state.draws
+    weights, masks = draws.take(0, 2)
+    expected = plain.raw_outputs(plain.views(weights), by_hand, masks, draws.features)
+    np.testing.assert_allclose(draws.raw(Z)[0][: len(expected)], expected, rtol=1e-4, atol=1e-5)
+    assert model.selected_features_.shape == (72,)
+
+
+@pytest.mark.parametrize(("architecture", "posterior"), [("mlp", False), ("resnet", False), ("mlp", True)])
+@pytest.mark.parametrize(("n_features", "n_encoded"), [(5, 2), (35, 17)])
+@each_backend
+def test_trainers_encode_some_as_numpy(n_features, n_encoded, architecture, posterior, backend):
+    """Training with bins of some columns is training on these columns encoded, padded for compilation or not."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4, 2, 12, n_features)).astype(np.float32)
+    y = rng.normal(size=(4, 2, 12, 1)).astype(np.float32)
+    encoded = np.sort(rng.choice(n_features, n_encoded, replace=False))
+    bins = fit_bins(X[..., encoded].reshape(-1, n_encoded), np.ones(96), 4)
+    network = Network(n_features, (6, 6), "tanh", architecture, HEAD, n_bins=4, n_encoded=n_encoded)
+    trained = []
+    for net, rows, features in (
+        (network, X, {"bins": bins, "encoded": encoded}),
+        (Network(network.n_inputs, (6, 6), "tanh", architecture, HEAD), encode(X, bins, encoded=encoded), {}),
+    ):
+        program, knobs = Program(net), Knobs(l2=0.01)
+        start = np.random.default_rng(1).normal(size=(2, net.n_weights)).astype(np.float32) / 4
+        if posterior:
+            program = Program(net, Posterior(net, "mean_field"), "normal", 1)
+            # So narrow that which random number falls on which weight does not matter.
+            start = np.stack([program.posterior.initial(own, 1e-6) for own in start])
+            knobs = Knobs(prior_scale=np.ones(net.n_layer_weights, np.float32))
+        trainer = backends.load(backend).Trainer(program, start, features, knobs, 0)
+        losses = trainer.run(rows, y, np.full((4, 2, 12), 1 / 12, np.float32), np.full(4, 0.003, np.float32))
+        trained.append((losses, trainer.parameters()[:, : net.n_weights]))
+    np.testing.assert_allclose(*(losses for losses, _ in trained), rtol=1e-4)
+    np.testing.assert_allclose(*(parameters for _, parameters in trained), atol=2e-3)
+
+
+@each_backend
+def test_what_auto_counts(backend):
+    """Columns of more than two values among rows that count, up to 64; not columns."""
+    X, y = mixed()
+    rng = np.random.default_rng(0)
+    model = make("ProbabilisticRegressor", backend, max_iter=1)
+    assert model.fit(X, y).encoded_features_.sum() == 2
+    order = rng.permutation(len(X))
+    assert model.fit(X[order], y[order], rng.uniform(0.1, 9, len(X))).encoded_features_.sum() == 2
+    X_third, weight = X.copy(), np.ones(len(X))
+    X_third[3, 1], weight[3] = 0.5, 0
+    assert model.fit(X_third, y, weight).encoded_features_.sum() == 2
+    assert model.fit(X_third, y).encoded_features_.sum() == 3
+    dense = rng.normal(size=(len(X), 64))
+    assert model.fit(np.c_[dense, X[:, 1:-1]], y).encoded_features_.sum() == 64
+    assert not model.fit(np.c_[dense, X], y).encoded_features_.any()
+    binary = model.fit(X[:, 1:-1], y)
+    assert not binary.encoded_features_.any()
+    assert binary._state.draws.features == {}
+    assert not model.set_params(hidden_layer_sizes=()).fit(X, y).encoded_features_.any()
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "resnet"])
+@each_backend
+def test_native_models_encode_some_too(architecture, backend):
+    X, y = mixed()
+    model = make("ProbabilisticRegressor", backend, architecture=architecture, n_bins=5, max_iter=4).fit(X, y)
+    native = model.to_native()
+    if backend == "tensorflow":
+        mean = native(X).mean().numpy()[:, 0]
+    else:
+        import torch
+
+        mean = native(torch.as_tensor(X)).mean.detach().numpy()[:, 0]
+    np.testing.assert_allclose(mean, model.predict(X), rtol=2e-4, atol=1e-5)
+    before = model.predict(X)
+    np.testing.assert_allclose(model.from_native(native).predict(X), before, rtol=1e-5)
 
 
 @each_backend
@@ -198,6 +304,36 @@ def test_warm_start_keeps_the_bins_it_was_trained_with(backend):
     assert model.fit(2 * X, y)._state.draws.features["bins"] is bins
     model.set_params(n_bins=5).fit(X, y)
     assert model._state.draws.features["bins"].shape == (4, 3, 5)
+
+
+@each_backend
+def test_warm_start_keeps_the_features_that_were_encoded(backend):
+    """Whatever values the rows of the next fit happen to have, as long as the same is asked for."""
+    X, y = mixed()
+    model = make("ProbabilisticRegressor", backend, warm_start=True, max_iter=2, n_bins=4).fit(X, y)
+    encoded, parameters = model.encoded_features_, model._state.parameters
+    binary = X.copy()
+    binary[:, 0] = X[:, 0] > 0.5
+    model.set_params(max_iter=1, learning_rate_init=1e-6).fit(binary, y)
+    np.testing.assert_array_equal(model.encoded_features_, encoded)
+    np.testing.assert_allclose(model._state.parameters, parameters, atol=1e-3)  # it went on
+    model.set_params(input_encoding=None).fit(binary, y)
+    assert not model.encoded_features_.any()
+    model.set_params(input_encoding="auto").fit(binary, y)
+    assert model.encoded_features_.tolist() == [False] * 71 + [True]
+
+
+@each_backend
+def test_one_hot_columns_do_not_switch_the_encoding_off(backend):
+    rng = np.random.default_rng(0)
+    Z, level = rng.uniform(size=(500, 2)), rng.integers(0, 80, 500)
+    y = 4 * (np.floor(6 * Z[:, 0]) % 2) + Z[:, 1] + 0.1 * rng.normal(size=500)
+    X = np.c_[Z, np.eye(80)[level]]
+    errors = {}
+    for encoding in (None, "auto"):
+        model = skuq.ProbabilisticRegressor(input_encoding=encoding, max_iter=100, backend=backend, random_state=0)
+        errors[encoding] = 1 - model.fit(X[:350], y[:350]).score(X[350:], y[350:])
+    assert errors["auto"] < 0.7 * errors[None]
 
 
 @each_backend

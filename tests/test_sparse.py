@@ -281,7 +281,7 @@ def resident(what):
         return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
 
 rng = np.random.default_rng(0)
-X = sparse.random_array((20_000, 10_000), density=0.001, format="csr", rng=rng)
+X = sparse.random_array((10_000, 10_000), density=0.001, format="csr", rng=rng)
 y = np.asarray(X[:, :50].sum(axis=1)).ravel() + rng.normal(size=X.shape[0])
 y = y > 0 if name.endswith("Classifier") else y
 model = getattr(skuq, name)(hidden_layer_sizes=(8,), max_iter=1, backend=backend, random_state=0, **settings)
@@ -306,7 +306,7 @@ print(resident("VmHWM") - before)
     ],
 )
 def test_memory_is_that_of_the_batches(name, settings, backend):
-    """Dense, these rows are 800 MB in float32 and 1600 MB in float64."""
+    """Dense, these rows are 400 MB in float32 and 800 MB in float64."""
     program = f"name, settings, backend = {name!r}, {settings!r}, {backend!r}\n{MEMORY}"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
