@@ -6,9 +6,13 @@ import numpy as np
 from scipy import special
 from sklearn.utils import check_random_state
 
-# Quantiles are solved to this distance in probability.
+# Quantiles are solved to this distance in probability, as a share of the smaller of q and 1 − q.
 QUANTILE_TOLERANCE = 1e-10
-MAX_QUANTILE_STEPS = 80
+# Newton steps and halvings of the bracket that a quantile may take. What is left then halves the count of floating-point
+# numbers in the bracket, of which there are fewer than 2^64, so that no quantile takes more than 64 steps beyond these.
+QUANTILE_STEPS = 40
+# Step at which the lower end itself is tried: the quantile where the components share an atom.
+ATOM_STEP = 8
 
 
 class Uncertainty(NamedTuple):
@@ -180,45 +184,14 @@ class PredictiveMixture:
         return quantiles[0] if levels.ndim == 0 else np.stack(quantiles, axis=-1)
 
     def _quantile(self, q):
-        """Safeguarded Newton steps inside the bracket of the components' own quantiles.
+        if self.likelihood.discrete and 0 < q < 1:
+            return smallest_count(self._cdf, q, *self._moments())
+        return mixture_quantile(self.likelihood, self.parameters, q)
 
-        Each row stops on its own, so its quantile does not depend on the rows beside it.
-        """
-        own = self.likelihood.ppf(q, self.parameters)
-        low, high = own.min(axis=0), own.max(axis=0)
-        if self.likelihood.discrete:
-            return self._discrete_quantile(q, low, high)
-        x, step = 0.5 * (low + high), high - low
-        active = np.flatnonzero((high > low).ravel())
-        x[high <= low] = high[high <= low]
-        flat = {name: value.reshape(len(value), -1) for name, value in self.parameters.items()}
-        low, high, x, step = low.ravel(), high.ravel(), x.ravel(), step.ravel()
-        for _ in range(MAX_QUANTILE_STEPS):
-            if not len(active):
-                break
-            here = {name: value[:, active] for name, value in flat.items()}
-            at = x[active]
-            excess = self.likelihood.cdf(at, here).mean(axis=0) - q
-            low[active] = np.where(excess < 0, at, low[active])
-            high[active] = np.where(excess >= 0, at, high[active])
-            density = self.likelihood.pdf(at, here).mean(axis=0)
-            with np.errstate(all="ignore"):
-                newton = at - excess / density
-            inside = (newton > low[active]) & (newton < high[active])
-            following = np.where(inside, newton, 0.5 * (low[active] + high[active]))
-            settled = (np.abs(excess) < QUANTILE_TOLERANCE) | (high[active] - low[active] <= 1e-12 * np.abs(at))
-            x[active] = np.where(settled, at, following)
-            active = active[~settled]
-        return x.reshape(self.shape[1:])
-
-    def _discrete_quantile(self, q, low, high):
-        low, high = low - 1, high.copy()
-        while np.any(high - low > 1):
-            middle = np.floor(0.5 * (low + high))
-            reached = self._cdf(middle) >= q
-            high = np.where(reached, middle, high)
-            low = np.where(reached, low, middle)
-        return high
+    def _moments(self):
+        """Mean and variance of the mixture, each of shape (n_rows, n_outputs)."""
+        means = self.likelihood.mean(self.parameters)
+        return means.mean(axis=0), self.likelihood.var(self.parameters).mean(axis=0) + means.var(axis=0)
 
     def rvs(self, size=None, random_state=None):
         """Random targets, independent across rows: shape (n_rows[, n_outputs]), with a last axis of length `size`.
@@ -234,6 +207,109 @@ class PredictiveMixture:
         sample = np.moveaxis(self.likelihood.rvs(chosen, rng), 0, -1)
         sample = self._out(sample)
         return sample[..., 0] if size is None else sample
+
+
+def mixture_quantile(likelihood, parameters, q):
+    """Quantile of an equal mixture: the smallest y at which its cdf reaches `q`.
+
+    Newton steps on the logarithm of the tail's probability, inside the bracket of the components' own quantiles. A step that
+    is not under half the one before, or that leaves the bracket, is a halving of the bracket instead (Press et al. 2007,
+    Numerical Recipes, sec. 9.4), so steps cannot alternate between two points. Each row stops on its own, so its quantile
+    does not depend on the rows beside it.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    parameters : dict of ndarray of shape (n_draws, n_rows, n_outputs)
+    q : float, 0 <= q <= 1
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs)
+    """
+    flat = {name: value.reshape(len(value), -1) for name, value in parameters.items()}
+    shape = next(iter(parameters.values())).shape[1:]
+    own = likelihood.ppf(q, flat)
+    least, high = own.min(axis=0), own.max(axis=0)
+    x = high.copy()
+    active = np.flatnonzero(high > least)
+    # No component reaches q below the least quantile, so the cdf is below q here and at least q at the upper end, throughout.
+    low = np.nextafter(least, -np.inf)
+    # Quantiles that several draws share are an atom's.
+    shared = (own == least).sum(axis=0) > 1
+    x[active] = np.where(shared, least, np.clip(own.mean(axis=0), least, high))[active]
+    step = high - low
+    upper, tail = q > 0.5, min(q, 1 - q)
+    for k in range(QUANTILE_STEPS + 64):
+        if not len(active):
+            break
+        here = {name: value[:, active] for name, value in flat.items()}
+        at = x[active]
+        # The smaller tail keeps its digits: P(Y > y) beside 1 − q, or P(Y ≤ y) beside q.
+        beyond = (likelihood.sf if upper else likelihood.cdf)(at, here).mean(axis=0)
+        excess = tail - beyond if upper else beyond - tail
+        low[active] = np.where(excess < 0, at, low[active])
+        high[active] = np.where(excess >= 0, at, high[active])
+        left, right = low[active], high[active]
+        with np.errstate(all="ignore"):  # a density may be infinite, a tail zero: then the bracket is halved
+            density = likelihood.pdf(at, here).mean(axis=0)
+            newton = np.log(beyond / tail) * beyond / density * (1 if upper else -1)
+        following = at + newton
+        useful = (following > left) & (following < right) & (np.abs(newton) < 0.5 * step[active])
+        middle = 0.5 * left + 0.5 * right if k < QUANTILE_STEPS else middle_float(left, right)
+        following = np.where(useful & (k < QUANTILE_STEPS), following, middle)
+        if k == ATOM_STEP:
+            following = np.where(left < least[active], least[active], following)
+        step[active] = np.abs(following - at)
+        # Ends that no number separates stand at a jump of the cdf, or as near to the root as numbers are.
+        closed = np.nextafter(left, np.inf) >= right
+        settled = (np.abs(excess) <= QUANTILE_TOLERANCE * tail) & (density > 0)
+        x[active] = np.where(settled, at, np.where(closed, right, following))
+        active = active[~(settled | closed)]
+    return x.reshape(shape)
+
+
+def middle_float(low, high):
+    """Number with as many floating-point numbers between it and either end, for low < high."""
+    low, high = (_in_order((np.asarray(end, dtype=float) + 0.0).view(np.int64)) for end in (low, high))
+    return _in_order((low >> 1) + (high >> 1) + (low & high & 1)).view(float)
+
+
+def _in_order(bits):
+    """Bits of floats as integers in the floats' own order, and back: those of negative numbers run the other way."""
+    return np.where(bits < 0, bits ^ np.int64(2**63 - 1), bits)
+
+
+def smallest_count(cdf, q, mean, var):
+    """Smallest whole number at which `cdf` reaches `q`.
+
+    By halving Cantelli's interval around the mean, which holds a quantile of any distribution: no more than one evaluation
+    for each binary digit of its width.
+
+    Parameters
+    ----------
+    cdf : callable
+        From numbers of the shape of `mean` to probabilities.
+    q : float or ndarray, 0 < q < 1
+    mean, var : ndarray
+        Moments of the distributions.
+
+    Returns
+    -------
+    ndarray of the shape of `mean`
+    """
+    std = np.sqrt(var)
+    low = np.maximum(np.floor(mean - std * np.sqrt((1 - q) / q)) - 2.0, -1.0)
+    high = np.ceil(mean + std * np.sqrt(q / (1 - q))) + 1.0
+    while True:
+        middle = np.floor(0.5 * low + 0.5 * high)
+        # Beyond 2^53 there are numbers that no whole number separates.
+        apart = (high - low > 1) & (middle > low) & (middle < high)
+        if not np.any(apart):
+            return high
+        reached = cdf(middle) >= q
+        high = np.where(apart & reached, middle, high)
+        low = np.where(apart & ~reached, middle, low)
 
 
 class PredictiveCategorical:
