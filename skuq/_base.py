@@ -764,11 +764,3 @@ def seed_entropy(random_state):
     if isinstance(random_state, Integral):
         return int(random_state)
     return int(random_state.randint(2**31 - 1))
-
-
-def check_levels(name: str, values, example: str) -> np.ndarray:
-    """Probabilities strictly between 0 and 1, one number or a sequence, as a float array."""
-    levels = np.asarray(values, dtype=float)
-    if levels.ndim > 1 or levels.size == 0 or not np.all((levels > 0) & (levels < 1)):
-        raise ValueError(f"{name} must lie strictly between 0 and 1, got {values!r}. {example}")
-    return levels

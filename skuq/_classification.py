@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from ._base import Target, check_levels
+from ._base import Target
 from ._parameters import estimator, parameter
 from ._predictive import (
     PredictiveCategorical,
@@ -20,8 +20,8 @@ from ._predictive import (
     class_uncertainty,
     smallest_sets,
 )
-from ._regression import COVERAGE_EXAMPLE
 from ._rows import Standardizer
+from ._validation import COVERAGE_EXAMPLE, check_levels
 from .likelihoods import classification_head
 
 

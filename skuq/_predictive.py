@@ -6,6 +6,8 @@ import numpy as np
 from scipy import special
 from sklearn.utils import check_random_state
 
+from ._validation import COVERAGE_EXAMPLE, check_levels
+
 # Quantiles are solved to this distance in probability, as a share of the smaller of q and 1 − q.
 QUANTILE_TOLERANCE = 1e-10
 # Newton steps and halvings of the bracket that a quantile may take. What is left then halves the count of floating-point
@@ -74,11 +76,52 @@ def smallest_sets(probabilities: np.ndarray, coverage: float) -> np.ndarray:
     return chosen
 
 
-class PredictiveMixture:
+class _Rows:
+    """What both predictive distributions can do with their rows."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError(f"A {type(self).__name__} is no array. Take its mean(), ppf(0.5), interval(0.9) or rvs(100).")
+
+    def _at(self, rows) -> np.ndarray:
+        """Positions of the rows chosen by an int, a slice, a mask or an array of positions."""
+        chosen = np.arange(len(self))[rows.to_numpy() if hasattr(rows, "to_numpy") else rows]
+        if np.ndim(chosen) > 1:
+            raise IndexError(f"rows must be an int, a slice, a mask or a sequence of positions, got {rows!r}.")
+        return np.atleast_1d(chosen)
+
+    def quantile(self, q):
+        """Quantiles, as :meth:`ppf`."""
+        return self.ppf(q)
+
+    def interval(self, coverage=0.9):
+        """Central intervals, as an estimator without conformal calibration gives them by ``predict_interval``.
+
+        Parameters
+        ----------
+        coverage : float or sequence of float, default=0.9
+            Probability inside the interval, strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, 2), or (n_rows, n_outputs, 2), or of a classifier (n_rows, n_classes, 2)
+            Lower and upper ends; a sequence of coverages adds a last axis.
+        """
+        levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
+        tails = np.stack([0.5 - levels / 2, 0.5 + levels / 2])
+        ends = self.ppf(tails.ravel())
+        return ends.reshape(*ends.shape[:-1], *tails.shape)
+
+
+def _count(number, name):
+    return f"{number} {name}" if number == 1 else f"{number} {name}es" if name == "class" else f"{number} {name}s"
+
+
+class PredictiveMixture(_Rows):
     """Predictive distribution of a regressor: an equal mixture over draws, one for each row and output.
 
     Has the methods of a frozen ``scipy.stats`` distribution. Rows stand on the first axis: every result has shape
-    (n_rows,) or (n_rows, n_outputs), in y's units.
+    (n_rows,) or (n_rows, n_outputs), in y's units. ``len`` counts the rows and ``[rows]`` chooses some, as an int, a slice,
+    a mask or an array of positions; an int keeps the axis of rows.
 
     Parameters
     ----------
@@ -102,6 +145,8 @@ class PredictiveMixture:
     (array([0.]), array([2.]))
     >>> bool(abs(mixture.cdf(mixture.ppf(0.3)) - 0.3) < 1e-9)
     True
+    >>> mixture
+    PredictiveMixture of 2 Normal, 1 row
     """
 
     def __init__(self, likelihood, parameters, single_output, model_variance=None):
@@ -109,6 +154,20 @@ class PredictiveMixture:
         self.parameters = dict(zip(parameters, np.broadcast_arrays(*parameters.values()), strict=True))
         self.single_output = single_output
         self.model_variance = model_variance
+
+    def __repr__(self):
+        n_draws, n_rows, n_outputs = self.shape
+        outputs = "" if self.single_output else f", {_count(n_outputs, 'output')}"
+        return f"{type(self).__name__} of {n_draws} {type(self.likelihood).__name__}, {_count(n_rows, 'row')}{outputs}"
+
+    def __len__(self):
+        return self.shape[1]
+
+    def __getitem__(self, rows):
+        at = self._at(rows)
+        parameters = {name: value[:, at] for name, value in self.parameters.items()}
+        model_variance = None if self.model_variance is None else self.model_variance[at]
+        return type(self)(self.likelihood, parameters, self.single_output, model_variance)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -312,11 +371,11 @@ def smallest_count(cdf, q, mean, var):
         low = np.where(apart & ~reached, middle, low)
 
 
-class PredictiveCategorical:
+class PredictiveCategorical(_Rows):
     """Predictive distribution of a classifier: class probabilities and how they vary over draws.
 
-    ``mean, std, var, ppf, cdf`` describe each class's probability over the draws; ``logpdf`` and ``rvs`` are about
-    labels.
+    ``mean, std, var, ppf, cdf, interval`` describe each class's probability over the draws; ``logpdf`` and ``rvs`` are
+    about labels. ``len`` counts the rows and ``[rows]`` chooses some, as of a :class:`PredictiveMixture`.
 
     Parameters
     ----------
@@ -331,6 +390,18 @@ class PredictiveCategorical:
         self.classes = classes
         self.probabilities = mean
         self.draws = draws
+
+    def __repr__(self):
+        n_draws, n_rows, n_classes = self.draws.shape
+        counts = ", ".join([_count(n_draws, "draw"), _count(n_classes, "class"), _count(n_rows, "row")])
+        return f"{type(self).__name__} of {counts}"
+
+    def __len__(self):
+        return len(self.probabilities)
+
+    def __getitem__(self, rows):
+        at = self._at(rows)
+        return type(self)(self.classes, self.probabilities[at], self.draws[:, at])
 
     def mean(self):
         """Predictive class probabilities, (n_rows, n_classes)."""

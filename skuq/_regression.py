@@ -7,14 +7,13 @@ from sklearn.base import RegressorMixin, clone
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
-from ._base import Target, check_levels
+from ._base import Target
 from ._noise import NOTICEABLE, ensemble_factor, fit_siblings
 from ._parameters import estimator, parameter
 from ._predictive import PredictiveMixture, Uncertainty
 from ._rows import Standardizer
+from ._validation import COVERAGE_EXAMPLE, check_levels
 from .likelihoods import NAMED, Likelihood, link_parameters, resolve_likelihood
-
-COVERAGE_EXAMPLE = "For 90 % pass coverage=0.9."
 
 
 @estimator

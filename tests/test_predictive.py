@@ -1,10 +1,11 @@
 """The predictive distributions as objects: quantiles of mixtures against brute force, and what they say of themselves."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from skuq._predictive import PredictiveMixture, middle_float
+from skuq._predictive import PredictiveCategorical, PredictiveMixture, middle_float
 from skuq.likelihoods import Gamma, Laplace, Likelihood, LogNormal, NegativeBinomial, Normal, Poisson, StudentT
 
 LEVELS = [1e-14, 1e-12, 1e-9, 1e-4, 0.05, 0.3, 0.5, 0.9, 0.9999, 1 - 1e-9]
@@ -140,3 +141,62 @@ def test_middle_float_halves_the_numbers_between():
     assert middle_float(0.0, 5e-324) in (0.0, 5e-324)
     assert middle_float(1.0, 4.0) == 2.0
     assert middle_float(-4.0, -1.0) == -2.0
+
+
+# What they say of themselves
+
+
+def two_outputs():
+    rng = np.random.default_rng(0)
+    parameters = {"loc": rng.normal(size=(10, 111, 2)), "scale": np.exp(rng.normal(size=(10, 111, 2)))}
+    return PredictiveMixture(Normal(), parameters, single_output=False, model_variance=rng.uniform(size=(111, 2)) / 100)
+
+
+def categorical():
+    draws = np.random.default_rng(0).dirichlet([1, 2, 3], size=(10, 111))
+    return PredictiveCategorical(np.array(["a", "b", "c"]), draws.mean(axis=0), draws)
+
+
+def test_distributions_print_what_they_are():
+    assert (
+        repr(random_mixture(Normal, 1.0, np.random.default_rng(0), 10, 111))
+        == "PredictiveMixture of 10 Normal, 111 rows"
+    )
+    assert repr(two_outputs()) == "PredictiveMixture of 10 Normal, 111 rows, 2 outputs"
+    assert repr(two_outputs()[0]) == "PredictiveMixture of 10 Normal, 1 row, 2 outputs"
+    assert repr(categorical()) == "PredictiveCategorical of 10 draws, 3 classes, 111 rows"
+
+
+MASK = np.arange(111) % 3 == 0
+ROWS = {"slice": slice(5, 20, 2), "int": 7, "last": -1, "mask": MASK, "array": np.array([3, 3, 0]), "list": [1, 2]}
+
+
+@pytest.mark.parametrize("rows", [*ROWS.values(), pd.Series(MASK)], ids=[*ROWS, "series"])
+@pytest.mark.parametrize("make", [two_outputs, categorical])
+def test_rows_of_a_distribution_are_those_of_its_results(make, rows):
+    dist, at = make(), np.atleast_1d(np.arange(111)[rows])
+    part = dist[rows]
+    assert (len(dist), len(part)) == (111, len(at))
+    for name in ("mean", "std", "var"):
+        np.testing.assert_allclose(getattr(part, name)(), getattr(dist, name)()[at], rtol=1e-14)
+    np.testing.assert_allclose(part.ppf([0.2, 0.7]), dist.ppf([0.2, 0.7])[at], rtol=1e-9)
+    assert len(part[:2]) == min(2, len(at))
+
+
+def test_rows_that_are_not_there_are_refused():
+    for dist in (two_outputs(), categorical()):
+        for wrong in (111, -112, (0, 1), np.ones(5, bool), 1.5, np.zeros((2, 2), int)):
+            with pytest.raises(IndexError):
+                dist[wrong]
+        with pytest.raises(TypeError, match=r"is no array. Take its mean\(\)"):
+            np.asarray(dist)
+
+
+def test_intervals_and_quantiles_of_a_distribution_are_those_of_ppf():
+    for dist in (two_outputs(), categorical(), random_mixture(Poisson, 1.0, np.random.default_rng(0))):
+        np.testing.assert_array_equal(dist.quantile([0.1, 0.6]), dist.ppf([0.1, 0.6]))
+        np.testing.assert_allclose(dist.interval(0.8), dist.ppf([0.1, 0.9]), rtol=1e-9)
+        assert dist.interval([0.5, 0.9]).shape == (*dist.mean().shape, 2, 2)
+        np.testing.assert_array_equal(dist.interval([0.5, 0.9])[..., 1], dist.interval())
+        with pytest.raises(ValueError, match=r"coverage must lie strictly between 0 and 1, got 90\. For 90 % pass"):
+            dist.interval(90)

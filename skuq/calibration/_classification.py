@@ -8,8 +8,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_is_fitted
 
-from .._base import check_levels
-from .._regression import COVERAGE_EXAMPLE
+from .._validation import COVERAGE_EXAMPLE, check_levels
 from ._base import Conformal
 from ._quantiles import mass_below, needed_mass
 

@@ -9,8 +9,7 @@ from sklearn.utils import get_tags
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_y, check_is_fitted
 
-from .._base import check_levels
-from .._regression import COVERAGE_EXAMPLE
+from .._validation import COVERAGE_EXAMPLE, check_levels
 from ._base import Conformal, Fold, reach_predictor
 from ._quantiles import threshold
 
