@@ -4,9 +4,9 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-from skuq._predictive import PredictiveMixture, middle_float, smallest_count
+from skuq._predictive import PredictiveMixture, smallest_count
 
 ACCEPTED = (
     "what predict_dist returns, a frozen scipy.stats distribution, scipy's stats.Normal and its like, a distribution of skpro, "
@@ -20,19 +20,20 @@ METHODS = ("mean", "std", "cdf", "ppf")
 TORCH = {
     "Normal": lambda d: stats.norm(_array(d.loc), _array(d.scale)),
     "Laplace": lambda d: stats.laplace(_array(d.loc), _array(d.scale)),
+    "Cauchy": lambda d: stats.cauchy(_array(d.loc), _array(d.scale)),
     "StudentT": lambda d: stats.t(_array(d.df), _array(d.loc), _array(d.scale)),
     "LogNormal": lambda d: stats.lognorm(_array(d.scale), scale=np.exp(_array(d.loc))),
     "Gamma": lambda d: stats.gamma(_array(d.concentration), scale=1 / _array(d.rate)),
     "Poisson": lambda d: stats.poisson(_array(d.rate)),
-    "NegativeBinomial": lambda d: stats.nbinom(_array(d.total_count), 1 - _array(d.probs)),
+    "NegativeBinomial": lambda d: stats.nbinom(_array(d.total_count), special.expit(-_array(d.logits))),
     "Binomial": lambda d: stats.binom(_array(d.total_count), _array(d.probs)),
     "Bernoulli": lambda d: stats.bernoulli(_array(d.probs)),
     "Geometric": lambda d: stats.nbinom(1, _array(d.probs)),
 }
 TFP = {
-    **{name: TORCH[name] for name in ("Normal", "Laplace", "StudentT", "LogNormal", "Poisson")},
-    "Gamma": lambda d: stats.gamma(_array(d.concentration), scale=1 / _array(d._rate_parameter())),
-    "NegativeBinomial": lambda d: stats.nbinom(_array(d.total_count), 1 - _array(d.probs_parameter())),
+    **{name: TORCH[name] for name in ("Normal", "Laplace", "Cauchy", "StudentT", "LogNormal", "Poisson")},
+    "Gamma": lambda d: stats.gamma(_array(d.concentration), scale=_array(d.mean()) / _array(d.concentration)),
+    "NegativeBinomial": lambda d: stats.nbinom(_array(d.total_count), special.expit(-_array(d.logits_parameter()))),
     "Binomial": lambda d: stats.binom(_array(d.total_count), _array(d.probs_parameter())),
     "Bernoulli": lambda d: stats.bernoulli(_array(d.probs_parameter())),
     "Geometric": lambda d: stats.nbinom(1, _array(d.probs_parameter())),
@@ -53,6 +54,7 @@ def unknown(y_pred, why=""):
     """TypeError for what is no distribution."""
     kind = type(y_pred)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    why = why or ". For arrays of means and standard deviations pass (mean, std)"
     return TypeError(f"Expected y_pred to be {ACCEPTED}; got {name}{why}.")
 
 
@@ -63,7 +65,7 @@ def adapt(y_pred):
         raise unknown(y_pred)
     dist = make(y_pred)
     # Sums over the whole numbers would go wrong silently.
-    if is_discrete(dist) and any(np.any(dist.ppf(q) != np.floor(dist.ppf(q))) for q in (0.1, 0.5, 0.9)):
+    if isinstance(dist, _SkproCounts) and any(np.any(dist.ppf(q) != np.floor(dist.ppf(q))) for q in (0.1, 0.5, 0.9)):
         raise unknown(y_pred, ", whose values are no whole numbers. Pass samples of it as an array")
     return dist
 
@@ -79,7 +81,7 @@ def is_discrete(dist) -> bool:
 
 def _adapter(y_pred):
     """Function that adapts objects of this kind, or None if it is no distribution."""
-    if isinstance(y_pred, type):
+    if isinstance(y_pred, type | stats.rv_continuous | stats.rv_discrete):  # families, not distributions
         return None
     if isinstance(y_pred, PredictiveMixture) or isinstance(
         getattr(y_pred, "dist", None), stats.rv_continuous | stats.rv_discrete
@@ -212,6 +214,7 @@ class _Tensors:
     def ppf(self, q):
         """Smallest number at which the cdf reaches q, by halving Cantelli's interval around the mean."""
         mean, std = self._moments
+        mean = np.where(np.isfinite(mean), mean, 0.0)
         spread = np.where(np.isfinite(std), std, 1e6 * (1 + np.abs(mean)))
         low = mean - 1.01 * spread * np.sqrt((1 - q) / q)
         high = mean + 1.01 * spread * np.sqrt(q / (1 - q))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skuq.metrics._adapters import adapt
 from skuq.metrics._validation import (
     average,
     check_distribution,
@@ -123,7 +124,7 @@ def mean_width(y_true, y_pred=None, *, coverage=0.9, sample_weight=None, multiou
 def _any_targets(y_pred):
     """Targets of the shape that `y_pred` is about, where no metric looks at their values."""
     if is_distribution(y_pred):
-        return np.zeros(np.shape(y_pred[0] if isinstance(y_pred, tuple) else y_pred.mean()))
+        return np.zeros(np.shape(y_pred[0] if isinstance(y_pred, tuple) else adapt(y_pred).mean()))
     shape = np.shape(y_pred)
     if len(shape) not in (2, 3) or shape[-1] != 2:
         raise ValueError(
