@@ -22,6 +22,7 @@ from ._progress import CallbackSupportMixin, callbacks, watched
 from ._rows import Standardizer, canonical_rows
 from ._self_calibration import Calibration, calibrate, plan_calibration
 from ._training import Rows, Schedule
+from ._validation import check_backend_name, check_columns
 from .backends import Fitted, Knobs, Program
 from .likelihoods import Head, Likelihood
 
@@ -346,10 +347,15 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 raise
         return self
 
+    def _validate_params(self):
+        check_backend_name(self.backend, type(self).__name__)
+        super()._validate_params()
+
     def _fit(self, X, y, sample_weight, context):
         previous = getattr(self, "_state", None) if self.warm_start else None
         form_before = self._form_of_data()
         sizes = self._hidden_sizes()
+        check_columns(X)
         X, y = validate_data(
             self,
             X,
@@ -660,6 +666,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _check_rows(self, X):
         check_is_fitted(self)
+        check_columns(X)
         return validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
 
     def _fitted_conformal(self):

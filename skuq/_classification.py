@@ -21,7 +21,7 @@ from ._predictive import (
     smallest_sets,
 )
 from ._rows import Standardizer
-from ._validation import COVERAGE_EXAMPLE, check_levels
+from ._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
 from .likelihoods import classification_head
 
 
@@ -198,6 +198,7 @@ class ClassifierTask(ClassifierMixin):
             X, lambda rows: np.moveaxis(np.quantile(self._draw_probabilities(rows), levels, axis=0), 0, -1)
         )
 
+    @says_coverage
     def predict_interval(self, X, coverage=0.9):
         """Credible interval of each class probability over the draws.
 
@@ -218,6 +219,7 @@ class ClassifierTask(ClassifierMixin):
         ends = self._draw_quantiles(X, tails.ravel())
         return ends.reshape(*ends.shape[:-1], *tails.shape)
 
+    @says_coverage
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95)):
         """Quantiles over the draws of each class probability.
 
@@ -234,6 +236,7 @@ class ClassifierTask(ClassifierMixin):
         levels = np.atleast_1d(check_levels("quantiles", quantiles, "For the median pass quantiles=0.5."))
         return self._draw_quantiles(X, levels)
 
+    @says_coverage
     def predict_set(self, X, coverage=0.9):
         """Smallest set of classes whose predictive probabilities sum to at least `coverage`.
 

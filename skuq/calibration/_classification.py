@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_is_fitted
 
-from .._validation import COVERAGE_EXAMPLE, check_levels
+from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
 from ._base import Conformal
 from ._quantiles import mass_below, needed_mass
 
@@ -211,6 +211,7 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         check_is_fitted(self)
         return self._probabilities(self.estimator_, X)
 
+    @says_coverage
     def predict_set(self, X, coverage=0.9):
         """Calibrated set of classes.
 

@@ -9,7 +9,7 @@ from sklearn.utils import get_tags
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_y, check_is_fitted
 
-from .._validation import COVERAGE_EXAMPLE, check_levels
+from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
 from ._base import Conformal, Fold, reach_predictor
 from ._quantiles import threshold
 
@@ -222,6 +222,7 @@ class ConformalRegressor(RegressorMixin, Conformal):
             )
         return band.scores(y)
 
+    @says_coverage
     def predict_interval(self, X, coverage=0.9):
         """Calibrated prediction interval.
 
