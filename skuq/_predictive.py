@@ -79,6 +79,9 @@ def smallest_sets(probabilities: np.ndarray, coverage: float) -> np.ndarray:
 class _Rows:
     """What both predictive distributions can do with their rows."""
 
+    def __len__(self) -> int:
+        raise NotImplementedError
+
     def __array__(self, dtype=None, copy=None):
         raise TypeError(f"A {type(self).__name__} is no array. Take its mean(), ppf(0.5), interval(0.9) or rvs(100).")
 

@@ -1,7 +1,7 @@
 """What users pass, and how a wrong one is told what is right."""
 
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.utils._param_validation import InvalidParameterError
@@ -33,7 +33,7 @@ def says_coverage(function: Function) -> Function:
                 raise TypeError(_say_coverage(function.__name__, name, kwargs[name]))
         return function(*args, **kwargs)
 
-    return checked
+    return cast(Function, checked)
 
 
 def _say_coverage(function, name, value):
