@@ -7,6 +7,7 @@ from . import likelihoods
 from ._predictive import PredictiveCategorical, PredictiveMixture, Uncertainty
 from .bnn import BNNClassifier, BNNRegressor
 from .composites import (
+    predict,
     predict_dist,
     predict_interval,
     predict_quantiles,
@@ -53,6 +54,7 @@ __all__ = [
     "SNGPRegressor",
     "Uncertainty",
     "likelihoods",
+    "predict",
     "predict_dist",
     "predict_interval",
     "predict_quantiles",

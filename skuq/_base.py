@@ -22,6 +22,7 @@ from ._progress import CallbackSupportMixin, callbacks, watched
 from ._rows import Standardizer, canonical_csr, canonical_rows
 from ._self_calibration import Calibration, calibrate, plan_calibration
 from ._training import Rows, Schedule
+from ._validation import check_backend_name, check_columns
 from .backends import Fitted, Knobs, Program
 from .likelihoods import Head, Likelihood
 
@@ -349,10 +350,15 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 raise
         return self
 
+    def _validate_params(self):
+        check_backend_name(self.backend, type(self).__name__)
+        super()._validate_params()
+
     def _fit(self, X, y, sample_weight, context):
         previous = getattr(self, "_state", None) if self.warm_start else None
         form_before = self._form_of_data()
         sizes = self._hidden_sizes()
+        check_columns(X)
         X, y = validate_data(
             self,
             X,
@@ -682,6 +688,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _check_rows(self, X):
         check_is_fitted(self)
+        check_columns(X)
         return validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
 
     def _fitted_conformal(self):
@@ -787,11 +794,3 @@ def seed_entropy(random_state):
     if isinstance(random_state, Integral):
         return int(random_state)
     return int(random_state.randint(2**31 - 1))
-
-
-def check_levels(name: str, values, example: str) -> np.ndarray:
-    """Probabilities strictly between 0 and 1, one number or a sequence, as a float array."""
-    levels = np.asarray(values, dtype=float)
-    if levels.ndim > 1 or levels.size == 0 or not np.all((levels > 0) & (levels < 1)):
-        raise ValueError(f"{name} must lie strictly between 0 and 1, got {values!r}. {example}")
-    return levels

@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from ._base import Target, check_levels
+from ._base import Target
 from ._parameters import estimator, parameter
 from ._prediction.conformal import aps_scores, conformal_sets
 from ._predictive import (
@@ -21,8 +21,8 @@ from ._predictive import (
     class_uncertainty,
     smallest_sets,
 )
-from ._regression import COVERAGE_EXAMPLE
 from ._rows import Standardizer
+from ._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
 from .likelihoods import classification_head
 
 
@@ -228,6 +228,7 @@ class ClassifierTask(ClassifierMixin):
             X, lambda rows: np.moveaxis(np.quantile(self._draw_probabilities(rows), levels, axis=0), 0, -1)
         )
 
+    @says_coverage
     def predict_interval(self, X, coverage=0.9):
         """Credible interval of each class probability over the draws.
 
@@ -248,6 +249,7 @@ class ClassifierTask(ClassifierMixin):
         ends = self._draw_quantiles(X, tails.ravel())
         return ends.reshape(*ends.shape[:-1], *tails.shape)
 
+    @says_coverage
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95)):
         """Quantiles over the draws of each class probability.
 
@@ -264,6 +266,7 @@ class ClassifierTask(ClassifierMixin):
         levels = np.atleast_1d(check_levels("quantiles", quantiles, "For the median pass quantiles=0.5."))
         return self._draw_quantiles(X, levels)
 
+    @says_coverage
     def predict_set(self, X, coverage=0.9):
         """Smallest set of classes whose predictive probabilities sum to at least `coverage`.
 

@@ -6,9 +6,15 @@ import numpy as np
 from scipy import special
 from sklearn.utils import check_random_state
 
-# Quantiles are solved to this distance in probability.
+from ._validation import COVERAGE_EXAMPLE, check_levels
+
+# Quantiles are solved to this distance in probability, as a share of the smaller of q and 1 − q.
 QUANTILE_TOLERANCE = 1e-10
-MAX_QUANTILE_STEPS = 80
+# Newton steps and halvings of the bracket that a quantile may take. What is left then halves the count of floating-point
+# numbers in the bracket, of which there are fewer than 2^64, so that no quantile takes more than 64 steps beyond these.
+QUANTILE_STEPS = 40
+# Step at which the lower end itself is tried: the quantile where the components share an atom.
+ATOM_STEP = 8
 
 
 class Uncertainty(NamedTuple):
@@ -70,11 +76,55 @@ def smallest_sets(probabilities: np.ndarray, coverage: float) -> np.ndarray:
     return chosen
 
 
-class PredictiveMixture:
+class _Rows:
+    """What both predictive distributions can do with their rows."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError(f"A {type(self).__name__} is no array. Take its mean(), ppf(0.5), interval(0.9) or rvs(100).")
+
+    def _at(self, rows) -> np.ndarray:
+        """Positions of the rows chosen by an int, a slice, a mask or an array of positions."""
+        chosen = np.arange(len(self))[rows.to_numpy() if hasattr(rows, "to_numpy") else rows]
+        if np.ndim(chosen) > 1:
+            raise IndexError(f"rows must be an int, a slice, a mask or a sequence of positions, got {rows!r}.")
+        return np.atleast_1d(chosen)
+
+    def quantile(self, q):
+        """Quantiles, as :meth:`ppf`."""
+        return self.ppf(q)
+
+    def interval(self, coverage=0.9):
+        """Central intervals, as an estimator without conformal calibration gives them by ``predict_interval``.
+
+        Parameters
+        ----------
+        coverage : float or sequence of float, default=0.9
+            Probability inside the interval, strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, 2), or (n_rows, n_outputs, 2), or of a classifier (n_rows, n_classes, 2)
+            Lower and upper ends; a sequence of coverages adds a last axis.
+        """
+        levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
+        tails = np.stack([0.5 - levels / 2, 0.5 + levels / 2])
+        ends = self.ppf(tails.ravel())
+        return ends.reshape(*ends.shape[:-1], *tails.shape)
+
+
+def _count(number, name):
+    return f"{number} {name}" if number == 1 else f"{number} {name}es" if name == "class" else f"{number} {name}s"
+
+
+class PredictiveMixture(_Rows):
     """Predictive distribution of a regressor: an equal mixture over draws, one for each row and output.
 
     Has the methods of a frozen ``scipy.stats`` distribution. Rows stand on the first axis: every result has shape
-    (n_rows,) or (n_rows, n_outputs), in y's units.
+    (n_rows,) or (n_rows, n_outputs), in y's units. ``len`` counts the rows and ``[rows]`` chooses some, as an int, a slice,
+    a mask or an array of positions; an int keeps the axis of rows.
 
     Parameters
     ----------
@@ -98,6 +148,8 @@ class PredictiveMixture:
     (array([0.]), array([2.]))
     >>> bool(abs(mixture.cdf(mixture.ppf(0.3)) - 0.3) < 1e-9)
     True
+    >>> mixture
+    PredictiveMixture of 2 Normal, 1 row
     """
 
     def __init__(self, likelihood, parameters, single_output, model_variance=None):
@@ -105,6 +157,20 @@ class PredictiveMixture:
         self.parameters = dict(zip(parameters, np.broadcast_arrays(*parameters.values()), strict=True))
         self.single_output = single_output
         self.model_variance = model_variance
+
+    def __repr__(self):
+        n_draws, n_rows, n_outputs = self.shape
+        outputs = "" if self.single_output else f", {_count(n_outputs, 'output')}"
+        return f"{type(self).__name__} of {n_draws} {type(self.likelihood).__name__}, {_count(n_rows, 'row')}{outputs}"
+
+    def __len__(self):
+        return self.shape[1]
+
+    def __getitem__(self, rows):
+        at = self._at(rows)
+        parameters = {name: value[:, at] for name, value in self.parameters.items()}
+        model_variance = None if self.model_variance is None else self.model_variance[at]
+        return type(self)(self.likelihood, parameters, self.single_output, model_variance)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -180,45 +246,14 @@ class PredictiveMixture:
         return quantiles[0] if levels.ndim == 0 else np.stack(quantiles, axis=-1)
 
     def _quantile(self, q):
-        """Safeguarded Newton steps inside the bracket of the components' own quantiles.
+        if self.likelihood.discrete and 0 < q < 1:
+            return smallest_count(self._cdf, q, *self._moments())
+        return mixture_quantile(self.likelihood, self.parameters, q)
 
-        Each row stops on its own, so its quantile does not depend on the rows beside it.
-        """
-        own = self.likelihood.ppf(q, self.parameters)
-        low, high = own.min(axis=0), own.max(axis=0)
-        if self.likelihood.discrete:
-            return self._discrete_quantile(q, low, high)
-        x, step = 0.5 * (low + high), high - low
-        active = np.flatnonzero((high > low).ravel())
-        x[high <= low] = high[high <= low]
-        flat = {name: value.reshape(len(value), -1) for name, value in self.parameters.items()}
-        low, high, x, step = low.ravel(), high.ravel(), x.ravel(), step.ravel()
-        for _ in range(MAX_QUANTILE_STEPS):
-            if not len(active):
-                break
-            here = {name: value[:, active] for name, value in flat.items()}
-            at = x[active]
-            excess = self.likelihood.cdf(at, here).mean(axis=0) - q
-            low[active] = np.where(excess < 0, at, low[active])
-            high[active] = np.where(excess >= 0, at, high[active])
-            density = self.likelihood.pdf(at, here).mean(axis=0)
-            with np.errstate(all="ignore"):
-                newton = at - excess / density
-            inside = (newton > low[active]) & (newton < high[active])
-            following = np.where(inside, newton, 0.5 * (low[active] + high[active]))
-            settled = (np.abs(excess) < QUANTILE_TOLERANCE) | (high[active] - low[active] <= 1e-12 * np.abs(at))
-            x[active] = np.where(settled, at, following)
-            active = active[~settled]
-        return x.reshape(self.shape[1:])
-
-    def _discrete_quantile(self, q, low, high):
-        low, high = low - 1, high.copy()
-        while np.any(high - low > 1):
-            middle = np.floor(0.5 * (low + high))
-            reached = self._cdf(middle) >= q
-            high = np.where(reached, middle, high)
-            low = np.where(reached, low, middle)
-        return high
+    def _moments(self):
+        """Mean and variance of the mixture, each of shape (n_rows, n_outputs)."""
+        means = self.likelihood.mean(self.parameters)
+        return means.mean(axis=0), self.likelihood.var(self.parameters).mean(axis=0) + means.var(axis=0)
 
     def rvs(self, size=None, random_state=None):
         """Random targets, independent across rows: shape (n_rows[, n_outputs]), with a last axis of length `size`.
@@ -236,11 +271,114 @@ class PredictiveMixture:
         return sample[..., 0] if size is None else sample
 
 
-class PredictiveCategorical:
+def mixture_quantile(likelihood, parameters, q):
+    """Quantile of an equal mixture: the smallest y at which its cdf reaches `q`.
+
+    Newton steps on the logarithm of the tail's probability, inside the bracket of the components' own quantiles. A step that
+    is not under half the one before, or that leaves the bracket, is a halving of the bracket instead (Press et al. 2007,
+    Numerical Recipes, sec. 9.4), so steps cannot alternate between two points. Each row stops on its own, so its quantile
+    does not depend on the rows beside it.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    parameters : dict of ndarray of shape (n_draws, n_rows, n_outputs)
+    q : float, 0 <= q <= 1
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs)
+    """
+    flat = {name: value.reshape(len(value), -1) for name, value in parameters.items()}
+    shape = next(iter(parameters.values())).shape[1:]
+    own = likelihood.ppf(q, flat)
+    least, high = own.min(axis=0), own.max(axis=0)
+    x = high.copy()
+    active = np.flatnonzero(high > least)
+    # No component reaches q below the least quantile, so the cdf is below q here and at least q at the upper end, throughout.
+    low = np.nextafter(least, -np.inf)
+    # Quantiles that several draws share are an atom's.
+    shared = (own == least).sum(axis=0) > 1
+    x[active] = np.where(shared, least, np.clip(own.mean(axis=0), least, high))[active]
+    step = high - low
+    upper, tail = q > 0.5, min(q, 1 - q)
+    for k in range(QUANTILE_STEPS + 64):
+        if not len(active):
+            break
+        here = {name: value[:, active] for name, value in flat.items()}
+        at = x[active]
+        # The smaller tail keeps its digits: P(Y > y) beside 1 − q, or P(Y ≤ y) beside q.
+        beyond = (likelihood.sf if upper else likelihood.cdf)(at, here).mean(axis=0)
+        excess = tail - beyond if upper else beyond - tail
+        low[active] = np.where(excess < 0, at, low[active])
+        high[active] = np.where(excess >= 0, at, high[active])
+        left, right = low[active], high[active]
+        with np.errstate(all="ignore"):  # a density may be infinite, a tail zero: then the bracket is halved
+            density = likelihood.pdf(at, here).mean(axis=0)
+            newton = np.log(beyond / tail) * beyond / density * (1 if upper else -1)
+        following = at + newton
+        useful = (following > left) & (following < right) & (np.abs(newton) < 0.5 * step[active])
+        middle = 0.5 * left + 0.5 * right if k < QUANTILE_STEPS else middle_float(left, right)
+        following = np.where(useful & (k < QUANTILE_STEPS), following, middle)
+        if k == ATOM_STEP:
+            following = np.where(left < least[active], least[active], following)
+        step[active] = np.abs(following - at)
+        # Ends that no number separates stand at a jump of the cdf, or as near to the root as numbers are.
+        closed = np.nextafter(left, np.inf) >= right
+        settled = (np.abs(excess) <= QUANTILE_TOLERANCE * tail) & (density > 0)
+        x[active] = np.where(settled, at, np.where(closed, right, following))
+        active = active[~(settled | closed)]
+    return x.reshape(shape)
+
+
+def middle_float(low, high):
+    """Number with as many floating-point numbers between it and either end, for low < high."""
+    low, high = (_in_order((np.asarray(end, dtype=float) + 0.0).view(np.int64)) for end in (low, high))
+    return _in_order((low >> 1) + (high >> 1) + (low & high & 1)).view(float)
+
+
+def _in_order(bits):
+    """Bits of floats as integers in the floats' own order, and back: those of negative numbers run the other way."""
+    return np.where(bits < 0, bits ^ np.int64(2**63 - 1), bits)
+
+
+def smallest_count(cdf, q, mean, var):
+    """Smallest whole number at which `cdf` reaches `q`.
+
+    By halving Cantelli's interval around the mean, which holds a quantile of any distribution: no more than one evaluation
+    for each binary digit of its width.
+
+    Parameters
+    ----------
+    cdf : callable
+        From numbers of the shape of `mean` to probabilities.
+    q : float or ndarray, 0 < q < 1
+    mean, var : ndarray
+        Moments of the distributions.
+
+    Returns
+    -------
+    ndarray of the shape of `mean`
+    """
+    std = np.sqrt(var)
+    low = np.maximum(np.floor(mean - std * np.sqrt((1 - q) / q)) - 2.0, -1.0)
+    high = np.ceil(mean + std * np.sqrt(q / (1 - q))) + 1.0
+    while True:
+        middle = np.floor(0.5 * low + 0.5 * high)
+        # Beyond 2^53 there are numbers that no whole number separates.
+        apart = (high - low > 1) & (middle > low) & (middle < high)
+        if not np.any(apart):
+            return high
+        reached = cdf(middle) >= q
+        high = np.where(apart & reached, middle, high)
+        low = np.where(apart & ~reached, middle, low)
+
+
+class PredictiveCategorical(_Rows):
     """Predictive distribution of a classifier: class probabilities and how they vary over draws.
 
-    ``mean, std, var, ppf, cdf`` describe each class's probability over the draws; ``logpdf`` and ``rvs`` are about
-    labels.
+    ``mean, std, var, ppf, cdf, interval`` describe each class's probability over the draws; ``logpdf`` and ``rvs`` are
+    about labels. ``len`` counts the rows and ``[rows]`` chooses some, as of a :class:`PredictiveMixture`.
 
     Parameters
     ----------
@@ -255,6 +393,18 @@ class PredictiveCategorical:
         self.classes = classes
         self.probabilities = mean
         self.draws = draws
+
+    def __repr__(self):
+        n_draws, n_rows, n_classes = self.draws.shape
+        counts = ", ".join([_count(n_draws, "draw"), _count(n_classes, "class"), _count(n_rows, "row")])
+        return f"{type(self).__name__} of {counts}"
+
+    def __len__(self):
+        return len(self.probabilities)
+
+    def __getitem__(self, rows):
+        at = self._at(rows)
+        return type(self)(self.classes, self.probabilities[at], self.draws[:, at])
 
     def mean(self):
         """Predictive class probabilities, (n_rows, n_classes)."""

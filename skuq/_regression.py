@@ -7,15 +7,14 @@ from sklearn.base import RegressorMixin, clone
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
-from ._base import Target, check_levels
+from ._base import Target
 from ._noise import NOTICEABLE, ensemble_factor, fit_siblings
 from ._parameters import estimator, parameter
 from ._prediction.conformal import Band, columns, conformal_interval
 from ._predictive import PredictiveMixture, Uncertainty
 from ._rows import Standardizer
+from ._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
 from .likelihoods import NAMED, Likelihood, link_parameters, resolve_likelihood
-
-COVERAGE_EXAMPLE = "For 90 % pass coverage=0.9."
 
 
 def _mean_and_std(mixture):
@@ -200,6 +199,7 @@ class RegressorTask(RegressorMixin):
         parts = self._summarize(X, lambda mixture: np.stack(mixture.uncertainty(), axis=-1))
         return Uncertainty(*np.moveaxis(parts, -1, 0))
 
+    @says_coverage
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95)):
         """Quantiles of the predictive mixture.
 
@@ -217,6 +217,7 @@ class RegressorTask(RegressorMixin):
         levels = check_levels("quantiles", quantiles, "For the median pass quantiles=0.5.")
         return self._summarize(X, lambda mixture: mixture.ppf(np.atleast_1d(levels)))
 
+    @says_coverage
     def predict_interval(self, X, coverage=0.9):
         """Central prediction interval, noise included.
 

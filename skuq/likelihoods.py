@@ -16,6 +16,8 @@ from scipy import special, stats
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
+from ._predictive import smallest_count
+
 __all__ = [
     "Gamma",
     "Laplace",
@@ -259,6 +261,12 @@ class Likelihood(BaseEstimator):
         """P(Y ≤ y)."""
         return self.distribution(parameters).cdf(y)
 
+    def sf(self, y, parameters):
+        """P(Y > y), to all its digits where scipy has it."""
+        if type(self).cdf is Likelihood.cdf:
+            return self.distribution(parameters).sf(y)
+        return 1 - self.cdf(y, parameters)
+
     def ppf(self, q, parameters):
         """Quantile of level q."""
         return self.distribution(parameters).ppf(q)
@@ -351,6 +359,9 @@ class Normal(_LocationScale):
 
     def cdf(self, y, parameters):
         return special.ndtr((y - parameters["loc"]) / parameters["scale"])
+
+    def sf(self, y, parameters):
+        return special.ndtr((parameters["loc"] - y) / parameters["scale"])
 
     def ppf(self, q, parameters):
         return parameters["loc"] + parameters["scale"] * special.ndtri(q)
@@ -531,6 +542,12 @@ class _Count(Likelihood):
 
     def check_target(self, y):
         self._reject(y, (y < 0) | (y != np.floor(y)), "counts (0, 1, 2, …)")
+
+    def ppf(self, q, parameters):
+        # scipy searches for milliseconds where means are large.
+        if np.all((np.asarray(q) > 0) & (np.asarray(q) < 1)):
+            return smallest_count(lambda k: self.cdf(k, parameters), q, self.mean(parameters), self.var(parameters))
+        return super().ppf(q, parameters)
 
 
 class Poisson(_Count):

@@ -75,6 +75,11 @@ class UncertaintyScorer(BaseEstimator):
         self.metric = metric
         self.options = options
 
+    @property
+    def __name__(self):
+        """Name of the metric, which scikit-learn's displays write on their axes."""
+        return self.metric
+
     def __call__(self, estimator, X, y=None, *, sample_weight=None):
         """Score as :meth:`score` does."""
         return self.score(estimator, X, y, sample_weight=sample_weight)

@@ -223,6 +223,23 @@ def test_coverage_and_width_of_intervals():
     assert metrics.coverage([1.0, 2.0], [[1.0, 1.5], [1.0, 2.0]]) == 1.0  # ends belong to it
 
 
+def test_mean_width_needs_no_targets():
+    for y_pred, expected in [
+        (INTERVAL, metrics.mean_width(Y, INTERVAL)),
+        ((MEAN, STD), metrics.mean_width(Y, (MEAN, STD))),
+        (normal_mixture(), metrics.mean_width(Y, normal_mixture())),
+        (stats.norm(MEAN, STD), metrics.mean_width(Y, (MEAN, STD))),
+    ]:
+        assert metrics.mean_width(y_pred) == expected
+    pair = np.stack([INTERVAL, 2 * INTERVAL], axis=1)
+    np.testing.assert_allclose(metrics.mean_width(pair, multioutput="raw_values"), 3 * STD.mean() * np.array([1, 2]))
+    weight = np.arange(N)
+    expected = np.average(np.diff(INTERVAL)[:, 0], weights=weight)
+    assert metrics.mean_width(INTERVAL, sample_weight=weight) == pytest.approx(expected)
+    with pytest.raises(ValueError, match=r"shape \(n, 2\) or \(n, t, 2\), got \(60,\)"):
+        metrics.mean_width(Y)
+
+
 @pytest.mark.parametrize("metric", [metrics.interval_score, metrics.coverage, metrics.mean_width])
 def test_distributions_give_their_central_interval(metric):
     z = stats.norm.ppf(0.9)

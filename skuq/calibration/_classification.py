@@ -8,7 +8,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_is_fitted
 
-from .._base import check_levels
 from .._prediction.conformal import (
     aps_scores,
     class_conditional_sets,
@@ -17,7 +16,7 @@ from .._prediction.conformal import (
     lac_scores,
     raps_scores,
 )
-from .._regression import COVERAGE_EXAMPLE
+from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
 from ._base import Conformal
 
 
@@ -211,6 +210,7 @@ class ConformalClassifier(ClassifierMixin, Conformal):
         check_is_fitted(self)
         return self._probabilities(self.estimator_, X)
 
+    @says_coverage
     def predict_set(self, X, coverage=0.9):
         """Calibrated set of classes.
 

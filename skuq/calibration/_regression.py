@@ -9,9 +9,8 @@ from sklearn.utils import get_tags
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_y, check_is_fitted
 
-from .._base import check_levels
 from .._prediction.conformal import Band, columns, conformal_interval, grouped_interval
-from .._regression import COVERAGE_EXAMPLE
+from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
 from ..composites import unwrap
 from ._base import Conformal
 
@@ -196,6 +195,7 @@ class ConformalRegressor(RegressorMixin, Conformal):
             )
         return band.scores(y)
 
+    @says_coverage
     def predict_interval(self, X, coverage=0.9):
         """Calibrated prediction interval.
 

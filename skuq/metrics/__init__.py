@@ -2,7 +2,8 @@
 
 Regression scores take ``y_true`` of shape (n,) or (n, t) and one of
 
-* the result of ``predict_dist`` (or any frozen ``scipy.stats`` distribution of the same shape),
+* the result of ``predict_dist``, or a distribution of the same shape from another library: frozen ones of ``scipy.stats``,
+  scipy's ``stats.Normal`` and its like, those of skpro, ``torch.distributions`` and TensorFlow Probability,
 * a tuple ``(mean, std)`` of arrays, read as a normal distribution,
 * where it says so, an array: intervals, quantiles or samples, laid out as ``predict_interval``,
   ``predict_quantiles`` and ``sample_y`` return them.

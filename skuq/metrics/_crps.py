@@ -7,12 +7,12 @@ from scipy import stats
 from scipy.special import ndtr
 
 from skuq.likelihoods import Normal
+from skuq.metrics._adapters import is_discrete
 from skuq.metrics._distributions import check_samples
 from skuq.metrics._validation import (
     average,
     check_distribution,
     check_target,
-    is_discrete,
     is_distribution,
     load_scoringrules,
 )

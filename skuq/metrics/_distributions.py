@@ -5,6 +5,7 @@ from scipy import stats
 from sklearn.metrics import log_loss, mean_pinball_loss
 from sklearn.utils import check_random_state
 
+from skuq.metrics._adapters import is_discrete
 from skuq.metrics._validation import (
     average,
     check_distribution,
@@ -12,7 +13,6 @@ from skuq.metrics._validation import (
     check_level,
     check_probabilities,
     check_target,
-    is_discrete,
     is_distribution,
     load_scoringrules,
 )

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skuq.metrics._adapters import adapt
 from skuq.metrics._validation import (
     average,
     check_distribution,
@@ -82,7 +83,7 @@ def coverage(y_true, y_pred, *, coverage=0.9, sample_weight=None, multioutput="u
     return average((lower <= y) & (y <= upper), weight, multioutput)
 
 
-def mean_width(y_true, y_pred, *, coverage=0.9, sample_weight=None, multioutput="uniform_average"):
+def mean_width(y_true, y_pred=None, *, coverage=0.9, sample_weight=None, multioutput="uniform_average"):
     """Mean width of the intervals (sharpness); of use only beside their coverage.
 
     Also known as the mean prediction interval width (MPIW).
@@ -90,7 +91,8 @@ def mean_width(y_true, y_pred, *, coverage=0.9, sample_weight=None, multioutput=
     Parameters
     ----------
     y_true : array-like of shape (n,) or (n, t)
-        Targets. Only their shape matters; they stand here so that all interval metrics are called alike.
+        Targets, of which only the shape matters: they stand here so that all interval metrics are called alike, and may be
+        left out, ``mean_width(intervals)``.
     y_pred : array-like of shape (n, 2) or (n, t, 2), predict_dist result, or tuple (mean, std)
         Intervals (lower, upper) as ``predict_interval`` returns them, or distributions to take them from.
     coverage : float, 0 < coverage < 1, default=0.9
@@ -110,9 +112,26 @@ def mean_width(y_true, y_pred, *, coverage=0.9, sample_weight=None, multioutput=
     >>> from skuq.metrics import mean_width
     >>> mean_width([0.0, 1.0], [[-1.0, 1.0], [0.0, 4.0]])
     3.0
+    >>> mean_width([[-1.0, 1.0], [0.0, 4.0]])
+    3.0
     """
+    if y_pred is None:
+        y_true, y_pred = _any_targets(y_true), y_true
     _, lower, upper, weight = _check_interval(y_true, y_pred, coverage, sample_weight)
     return average(upper - lower, weight, multioutput)
+
+
+def _any_targets(y_pred):
+    """Targets of the shape that `y_pred` is about, where no metric looks at their values."""
+    if is_distribution(y_pred):
+        return np.zeros(np.shape(y_pred[0] if isinstance(y_pred, tuple) else adapt(y_pred).mean()))
+    shape = np.shape(y_pred)
+    if len(shape) not in (2, 3) or shape[-1] != 2:
+        raise ValueError(
+            f"mean_width of intervals alone needs them with shape (n, 2) or (n, t, 2), got {shape}. The last axis is "
+            f"(lower, upper)."
+        )
+    return np.zeros(shape[:-1])
 
 
 def _check_interval(y_true, y_pred, coverage, sample_weight):

@@ -7,6 +7,8 @@ from scipy import stats
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.validation import _check_sample_weight
 
+from skuq.metrics._adapters import adapt, is_distribution_object
+
 # Probabilities that a float32 softmax returned miss 1 by less than this.
 SUM_TOLERANCE = 1e-3
 
@@ -56,10 +58,8 @@ def is_categorical(y_pred):
 
 
 def is_distribution(y_pred):
-    """Whether `y_pred` describes distributions of real targets: it has cdf and ppf, or is a tuple (mean, std)."""
-    return isinstance(y_pred, tuple) or (
-        hasattr(y_pred, "ppf") and hasattr(y_pred, "cdf") and not is_categorical(y_pred)
-    )
+    """Whether `y_pred` describes distributions of real targets, or is a tuple (mean, std); a TypeError if it is nothing known."""
+    return isinstance(y_pred, tuple) or (not is_categorical(y_pred) and is_distribution_object(y_pred))
 
 
 def check_distribution(y_pred, y):
@@ -67,7 +67,7 @@ def check_distribution(y_pred, y):
 
     Parameters
     ----------
-    y_pred : predict_dist result, frozen scipy.stats distribution, or tuple (mean, std)
+    y_pred : predict_dist result, distribution of scipy, skpro, torch or TensorFlow Probability, or tuple (mean, std)
     y : ndarray of shape (n, t)
 
     Returns
@@ -75,12 +75,7 @@ def check_distribution(y_pred, y):
     dist : object with mean, std, cdf, ppf, logpdf (or logpmf), rvs
     y : ndarray of the shape of ``dist.mean()``, (n,) or (n, t)
     """
-    if not is_distribution(y_pred):
-        raise TypeError(
-            f"y_pred must be what predict_dist returns or a tuple (mean, std) of arrays, got {type(y_pred).__name__}. "
-            "For arrays of means and standard deviations pass (mean, std)."
-        )
-    dist = _check_normal(y_pred) if isinstance(y_pred, tuple) else y_pred
+    dist = _check_normal(y_pred) if isinstance(y_pred, tuple) else adapt(y_pred)
     shape = np.shape(dist.mean())
     if shape != y.shape and not (y.shape[1] == 1 and shape == y.shape[:1]):
         raise ValueError(
@@ -102,12 +97,6 @@ def _check_normal(y_pred):
     if np.any(std <= 0):
         raise ValueError(f"Standard deviations must be positive, got a minimum of {std.min():g}.")
     return stats.norm(mean, std)
-
-
-def is_discrete(dist):
-    """Whether a distribution lives on the integers."""
-    family = getattr(dist, "likelihood", None)
-    return bool(getattr(family, "discrete", False)) or hasattr(dist, "pmf")
 
 
 def check_last_axis(values, y, name, length=None):

@@ -1,0 +1,156 @@
+"""What users pass, and how a wrong one is told what is right."""
+
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from sklearn.utils._param_validation import InvalidParameterError
+
+COVERAGE_EXAMPLE = "For 90 % pass coverage=0.9."
+
+
+def check_levels(name: str, values, example: str) -> np.ndarray:
+    """Probabilities strictly between 0 and 1, one number or a sequence, as a float array."""
+    levels = np.asarray(values, dtype=float)
+    if levels.ndim > 1 or levels.size == 0 or not np.all((levels > 0) & (levels < 1)):
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {values!r}. {example}")
+    return levels
+
+
+# What other libraries call the probability inside an interval or set, and the one outside.
+INSIDE = ("confidence_level", "confidence", "conf_level", "level")
+OUTSIDE = ("alpha", "significance", "significance_level", "miscoverage")
+Function = TypeVar("Function", bound=Any)
+
+
+def says_coverage(function: Function) -> Function:
+    """Let a function with the parameter `coverage`, or `quantiles`, say so to whoever passes it under another name."""
+
+    @wraps(function)
+    def checked(*args, **kwargs):
+        for name in (*INSIDE, *OUTSIDE):
+            if name in kwargs:
+                raise TypeError(_say_coverage(function.__name__, name, kwargs[name]))
+        return function(*args, **kwargs)
+
+    return cast(Function, checked)
+
+
+def _say_coverage(function, name, value):
+    try:
+        inside = np.asarray(value, dtype=float)
+        inside = inside / 100 if np.all(inside > 1) and np.all(inside < 100) else inside
+        example = (1 - inside if name in OUTSIDE else inside).round(10).tolist()
+    except (TypeError, ValueError):
+        example = 0.9
+    got = f"{function} has no {name}, got {name}={value!r}."
+    if function == "predict_quantiles":
+        return (
+            f"{got} For quantiles pass their levels, quantiles=(0.05, 0.95); for the central interval of that probability "
+            f"use predict_interval with coverage={example}."
+        )
+    return f"{got} Pass the probability inside, coverage={example}."
+
+
+# Names that users try for a backend.
+BACKEND_ALIASES = {
+    **dict.fromkeys(("torch", "pytorch", "blitz-bayesian-pytorch", "blitz_bayesian_pytorch"), "blitz"),
+    **dict.fromkeys(("tf", "keras", "tf_keras", "tfp", "tensorflow_probability"), "tensorflow"),
+}
+
+
+def check_backend_name(backend, owner: str) -> None:
+    """Raise ``InvalidParameterError`` that says what a backend is called here, if `backend` is another name of one."""
+    name = BACKEND_ALIASES.get(backend.lower()) if isinstance(backend, str) else None
+    if name is not None:
+        library = "PyTorch, with BLiTZ," if name == "blitz" else "TensorFlow"
+        raise InvalidParameterError(
+            f"The 'backend' parameter of {owner} must be 'auto', 'tensorflow' or 'blitz', got {backend!r}. {library} is "
+            f'backend="{name}".'
+        )
+
+
+def check_columns(X) -> None:
+    """Raise ``ValueError`` if a DataFrame has columns that are no numbers; it says which, and what turns them into numbers.
+
+    Parameters
+    ----------
+    X : object
+        Only frames of pandas and polars are looked at.
+    """
+    wrong = [column for column in _columns(X) if column is not None]
+    if not wrong:
+        return
+    named = ", ".join(f"{name!r} ({dtype}, {kind})" for name, dtype, kind in wrong)
+    remedies = " ".join(
+        REMEDIES[kind].format(columns=[name for name, _, other in wrong if other == kind])
+        for kind in REMEDIES
+        if any(other == kind for *_, other in wrong)
+    )
+    raise ValueError(
+        f"X must hold numbers, got columns that do not: {named}. {remedies} Put them before the estimator: "
+        f"make_pipeline(make_column_transformer(..., remainder='passthrough'), estimator)."
+    )
+
+
+REMEDIES = {
+    "dates": "Turn dates {columns} into numbers: days since a date, and parts such as the month or the hour (.dt).",
+    "durations": "Turn durations {columns} into numbers of one unit, such as seconds (.dt.total_seconds()).",
+    "categories": "Encode categories {columns} by OneHotEncoder, or TargetEncoder where they are many.",
+    "texts": "Turn texts {columns} into numbers by TfidfVectorizer or an embedding, one column at a time.",
+    "objects": "Turn objects {columns} into columns of numbers, or drop them.",
+}
+
+
+def _columns(X):
+    """For each column of a frame None, or (name, dtype, kind) if it holds no numbers."""
+    if hasattr(X, "get_columns") and hasattr(X, "schema"):  # polars
+        for column in X.get_columns():
+            dtype = column.dtype
+            if dtype.is_numeric() or str(dtype) in ("Boolean", "Null"):
+                yield None
+            elif dtype.is_temporal():
+                yield column.name, str(dtype), "durations" if str(dtype).startswith("Duration") else "dates"
+            else:
+                yield _look(column.name, str(dtype), column.drop_nulls().to_numpy())
+    elif hasattr(X, "iloc") and hasattr(X, "columns"):  # pandas; by position, for names may repeat
+        for i, (name, dtype) in enumerate(zip(X.columns, X.dtypes, strict=True)):
+            kind = getattr(dtype, "kind", "O")
+            if kind in "biufc":
+                yield None
+            elif kind in "mM":
+                yield name, str(dtype), "durations" if kind == "m" else "dates"
+            else:
+                values = getattr(dtype, "categories", None)
+                values = X.iloc[:, i].dropna() if values is None else values
+                yield _look(name, str(dtype), np.asarray(values))
+
+
+def _look(name, dtype, values):
+    """None if all values are numbers, or texts of numbers as scikit-learn takes them; else what the column is."""
+    if values.dtype.kind in "biufc":
+        return None
+    try:
+        values.astype(float)
+    except (TypeError, ValueError):
+        pass
+    else:
+        if values.dtype.kind not in "mM":
+            return None
+    first = next((value for value in values.ravel() if not _is_number(value)), None)
+    if isinstance(first, str | bytes):
+        words = np.mean([len(str(value).split()) for value in values[:1000]])
+        return name, dtype, "texts" if words >= 4 else "categories"
+    if hasattr(first, "total_seconds") or values.dtype.kind == "m":
+        return name, dtype, "durations"
+    if hasattr(first, "year") or hasattr(first, "hour") or values.dtype.kind == "M":
+        return name, dtype, "dates"
+    return name, dtype, "objects"
+
+
+def _is_number(value):
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
