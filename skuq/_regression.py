@@ -57,7 +57,7 @@ class RegressorTask(RegressorMixin):
         named = isinstance(self.likelihood, str) and self.likelihood in NAMED
         if named or isinstance(self.likelihood, Likelihood):
             family = NAMED[self.likelihood]() if named else self.likelihood
-            tags.target_tags.positive_only = family.target_transform != "standardize"
+            tags.target_tags.positive_only = family.support[0] >= 0
         return tags
 
     def _check_target(self, y, sample_weight):
@@ -208,7 +208,7 @@ class RegressorTask(RegressorMixin):
         """Central prediction interval, noise included.
 
         Fitted with ``calibration="conformal"``: mean ± as many standard deviations as held-out rows say are needed for
-        `coverage`. It is not below 0 where the likelihood holds no negative y.
+        `coverage`, cut off at the ends of the likelihood's support.
 
         Parameters
         ----------
@@ -229,8 +229,7 @@ class RegressorTask(RegressorMixin):
         levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
         conformal = self._fitted_conformal()
         if conformal is not None:
-            interval = conformal.predict_interval(self._check_rows(X), coverage)
-            return interval if self._state.likelihood.target_transform == "standardize" else np.maximum(interval, 0.0)
+            return np.clip(conformal.predict_interval(self._check_rows(X), coverage), *self._state.likelihood.support)
         tails = np.stack([0.5 - levels / 2, 0.5 + levels / 2])
         ends = self._summarize(X, lambda mixture: mixture.ppf(tails.ravel()))
         return ends.reshape(*ends.shape[:-1], *tails.shape)

@@ -1,20 +1,29 @@
 """Likelihoods: the distribution of one target given what the network says about a row.
 
-A likelihood is data and formulas. The data (:meth:`Likelihood.head`) tell the network how many numbers to
-output and by which link each becomes a parameter; the formulas are those of ``scipy.stats``. The backends hold
-the differentiable log densities of the same families (TensorFlow Probability, ``torch.distributions``).
+A likelihood is data and formulas. The data (:meth:`Likelihood.head`) tell the network how many numbers to output and by
+which link each becomes a parameter. The log density stands once (:meth:`Likelihood.log_density`), written against the
+functions of ``skuq/_namespace.py``, which NumPy and every backend fill; the other formulas are those of ``scipy.stats``.
 
 Pass one to a regressor, ``likelihood=Normal(scale="constant")``, or its name with its defaults,
-``likelihood="normal"``. Its parameters are searchable, ``likelihood__scale``.
+``likelihood="normal"``. Its parameters are searchable, ``likelihood__scale``. A subclass of :class:`Likelihood` is a
+likelihood of your own.
 """
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from math import log, pi
 from numbers import Real
+from types import FunctionType
 
+import joblib
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+
+from ._namespace import NUMPY, log_gamma_half_step, stirling_rest
 
 __all__ = [
     "Gamma",
@@ -23,19 +32,29 @@ __all__ = [
     "LogNormal",
     "NegativeBinomial",
     "Normal",
+    "Parameter",
     "Poisson",
     "StudentT",
 ]
 
 # Standardised units. Keeps a density finite where a network fits a repeated target exactly.
 SCALE_FLOOR = 1e-3
-# Training takes a softplus for at least this steep, as it is at −6.9: noise that one bad step threw far below its floor would
-# else never come back.
-LEAST_SLOPE = 1e-3
 # A mean of e^20 ≈ 5e8 is the largest of which scipy gives Poisson quantiles.
 EXP_LIMIT = 20.0
+# A probability stays 3e-7 away from 0 and 1: float32 tells these from 1.
+LOGIT_LIMIT = 15.0
 # Log-normal: with |log mean| ≤ 100 and a scale of log y ≤ 10 the variance stays below e^400.
 LOG_LIMIT, LOG_SCALE_LIMIT = 100.0, 10.0
+# Raw values between which a link of the user's own is inverted.
+RAW_LIMIT = 100.0
+
+# The maps from an unbounded raw value to a parameter's range, with the functions of a namespace.
+LINKS: dict[str, Callable] = {
+    "identity": lambda xp, raw: raw,
+    "softplus": lambda xp, raw: xp.positive(raw),
+    "exp": lambda xp, raw: xp.exp(xp.clip(raw, -EXP_LIMIT, EXP_LIMIT)),
+    "logit": lambda xp, raw: xp.sigmoid(xp.clip(raw, -LOGIT_LIMIT, LOGIT_LIMIT)),
+}
 
 
 @dataclass(frozen=True)
@@ -46,32 +65,124 @@ class Parameter:
     ----------
     name : str
         Its name in the family, such as "loc".
-    link : {"identity", "softplus", "exp"}
-        The map from the unbounded raw value: ``floor + link(raw)``.
+    link : {"identity", "softplus", "exp", "logit"} or callable
+        How the parameter comes from the unbounded raw value r: ``floor + link(r)``. "identity": r. "softplus":
+        log(1 + eʳ) > 0. "exp": eʳ > 0. "logit": 1 / (1 + e⁻ʳ), a probability. Or a monotone function of your own,
+        ``link(xp, raw)``, written as a log density is.
     source : {"input", "constant", "fixed"}
         "input": an output of the network, different for each row. "constant": one learned number per
-        target. "fixed": a number the user gave, never trained.
+        target. "fixed": a number the user gave, never trained: the likelihood's attribute of the same name.
     floor : float
         Added to the linked value.
     """
 
     name: str
-    link: str
+    link: str | Callable
     source: str
     floor: float = 0.0
 
 
-@dataclass(frozen=True)
+class _GivenAtRunTime:
+    """Stands for a fixed number while its density is compiled: the number itself is an input of the compiled function."""
+
+    def __repr__(self):
+        return "<a fixed number: read it from parameters[…], not from self>"
+
+
+_GIVEN_AT_RUN_TIME = _GivenAtRunTime()
+
+
+def _content(value):
+    """Hashable that is equal for equal settings, whatever objects hold them."""
+    if isinstance(value, (str, Real, type, type(None), _GivenAtRunTime)):
+        return value
+    if isinstance(value, tuple):
+        return tuple(map(_content, value))
+    if isinstance(value, FunctionType):
+        cells = tuple(_content(cell.cell_contents) for cell in value.__closure__ or ())
+        defaults = _content((value.__defaults__, tuple((value.__kwdefaults__ or {}).items())))
+        return value.__module__, value.__code__, defaults, cells
+    return joblib.hash(value)
+
+
+class Density:
+    """The log density of a likelihood: equal and hashed by its class and settings, without the numbers the user fixed.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    """
+
+    def __init__(self, likelihood):
+        self.likelihood = likelihood
+
+    def __reduce__(self):
+        return Density, (self.likelihood,)
+
+    @cached_property
+    def _compiled(self):
+        likelihood = copy.copy(self.likelihood)
+        for parameter in likelihood.parameters():
+            if parameter.source == "fixed":
+                setattr(likelihood, parameter.name, _GIVEN_AT_RUN_TIME)
+        return likelihood
+
+    @cached_property
+    def _key(self):
+        settings = self._compiled.get_params(deep=False)
+        ignored = self.likelihood._not_in_density
+        return type(self.likelihood), tuple((k, _content(v)) for k, v in sorted(settings.items()) if k not in ignored)
+
+    def __eq__(self, other):
+        return isinstance(other, Density) and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)
+
+    def __call__(self, xp, y, parameters):
+        """Log density of targets, in nats: see :meth:`Likelihood.log_density`."""
+        return self._compiled.log_density(xp, y, parameters)
+
+
+@dataclass(frozen=True, eq=False)
 class Head:
-    """What a network's output means: the family, its parameters, the number of targets.
+    """What a network's output means: the density, its parameters, the number of targets.
 
     Raw outputs stand parameter by parameter: columns ``[j * n_outputs, (j + 1) * n_outputs)`` belong to the j-th
-    parameter of source "input". The learned constants are laid out the same way.
+    parameter of source "input". The learned constants are laid out the same way. Heads are equal where their settings
+    are: compiled functions are found by them.
+
+    Attributes
+    ----------
+    family : str
+        Name of a family of skuq's own, or of a classifier's: "bernoulli", "categorical". Empty for a user's likelihood.
+    parameters : tuple of Parameter
+    n_outputs : int
+    density : Density or None
+        None for classifiers, whose cross entropy is each backend's own.
     """
 
     family: str
     parameters: tuple[Parameter, ...]
     n_outputs: int
+    density: Density | None = None
+
+    @cached_property
+    def _key(self):
+        parameters = tuple((p.name, _content(p.link), p.source, p.floor) for p in self.parameters)
+        return self.family, parameters, self.n_outputs, self.density
+
+    def __eq__(self, other):
+        return isinstance(other, Head) and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)
+
+    def __reduce__(self):
+        if self.density is not None and any(callable(p.link) for p in self.parameters):
+            # A link written inside the likelihood has no name to be pickled by: the likelihood makes it anew.
+            return _head_of, (self.density.likelihood, self.n_outputs)
+        return Head, (self.family, self.parameters, self.n_outputs, self.density)
 
     def _count(self, source: str) -> int:
         return sum(parameter.source == source for parameter in self.parameters)
@@ -91,23 +202,81 @@ class Head:
         """Number of numbers fixed by the user."""
         return self._count("fixed")
 
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the β-NLL weights losses: the scale is an output of the network."""
+        return any(p.name == "scale" and p.source == "input" for p in self.parameters)
 
-def apply_link(link: str, raw: np.ndarray) -> np.ndarray:
+    @property
+    def padding_target(self) -> float:
+        """A target inside the support: for rows that only pad a batch."""
+        likelihood = self.density.likelihood if self.density else Likelihood()
+        low, high = likelihood.support
+        if low < 1 < high:
+            return 1.0
+        if np.isfinite(low) and np.isfinite(high):
+            middle = 0.5 * (low + high)
+            return float(np.floor(middle) if likelihood.discrete else middle)
+        return float(low + 1 if np.isfinite(low) else high - 1)
+
+
+def _head_of(likelihood, n_outputs):
+    return likelihood.head(n_outputs)
+
+
+def apply_link(link: str | Callable, raw, xp=NUMPY):
     """Map raw values to a parameter's range (before its floor is added)."""
-    if link == "softplus":
-        return np.logaddexp(0.0, raw)
-    if link == "exp":
-        return np.exp(np.clip(raw, -EXP_LIMIT, EXP_LIMIT))
-    return raw
+    return link(xp, raw) if callable(link) else LINKS[link](xp, raw)
 
 
-def invert_link(link: str, value: np.ndarray) -> np.ndarray:
-    """Raw value that the link maps to `value`."""
+def invert_link(link: str | Callable, value: np.ndarray) -> np.ndarray:
+    """Raw value that the link maps to `value`; the nearest end of the raw range where there is none."""
     if link == "softplus":
         return value + np.log(-np.expm1(-value))
     if link == "exp":
         return np.log(value)
-    return value
+    if link == "logit":
+        return special.logit(value)
+    if not callable(link):
+        return value
+    value = np.asarray(value, float)
+    low, high = np.full(value.shape, -RAW_LIMIT), np.full(value.shape, RAW_LIMIT)
+    with np.errstate(all="ignore"):
+        rising = float(link(NUMPY, np.asarray(1.0))) > float(link(NUMPY, np.asarray(-1.0)))
+        for _ in range(64):
+            middle = 0.5 * (low + high)
+            below = (link(NUMPY, middle) < value) == rising
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return 0.5 * (low + high)
+
+
+def split_parameters(head: Head, raw, constants, fixed, xp=NUMPY) -> dict:
+    """Named parameters from raw outputs, with the arrays of any library.
+
+    Parameters
+    ----------
+    head : Head
+    raw : array of shape (..., n_rows, head.n_raw)
+    constants : array of shape (..., head.n_constants)
+    fixed : sequence of head.n_fixed arrays that broadcast with the others
+    xp : Namespace
+
+    Returns
+    -------
+    dict of array, each broadcastable to (..., n_rows, n_outputs)
+    """
+    values = {}
+    width, used = head.n_outputs, {"input": 0, "constant": 0, "fixed": 0}
+    for parameter in head.parameters:
+        i = used[parameter.source]
+        used[parameter.source] += 1
+        if parameter.source == "fixed":
+            values[parameter.name] = fixed[i]
+            continue
+        source = raw if parameter.source == "input" else constants[..., None, :]
+        linked = apply_link(parameter.link, source[..., i * width : (i + 1) * width], xp)
+        values[parameter.name] = linked + parameter.floor if parameter.floor else linked
+    return values
 
 
 def link_parameters(head: Head, raw, constants, fixed) -> dict[str, np.ndarray]:
@@ -124,51 +293,108 @@ def link_parameters(head: Head, raw, constants, fixed) -> dict[str, np.ndarray]:
     -------
     dict of ndarray, each of shape (n_draws, n_rows, n_outputs) or broadcastable to it
     """
-    values = {}
-    width, i_input, i_constant, i_fixed = head.n_outputs, 0, 0, 0
-    for parameter in head.parameters:
-        if parameter.source == "fixed":
-            values[parameter.name] = np.full((1, 1, 1), float(fixed[i_fixed]))
-            i_fixed += 1
-            continue
-        if parameter.source == "input":
-            source = raw[..., i_input * width : (i_input + 1) * width]
-            i_input += 1
-        else:
-            source = constants[:, None, i_constant * width : (i_constant + 1) * width]
-            i_constant += 1
-        values[parameter.name] = parameter.floor + apply_link(parameter.link, source)
-    return values
+    return split_parameters(head, raw, constants, np.reshape(np.asarray(fixed, float), (-1, 1, 1, 1)))
 
 
 class Likelihood(BaseEstimator):
-    """Base of the families: what a regressor needs to know of p(y | parameters).
+    """Base of the families, and of a likelihood of your own: what a regressor needs to know of p(y | parameters).
 
-    A subclass gives `family`, `target_transform`, :meth:`parameters` and :meth:`distribution`; everything else
-    follows. Parameters always travel as a dict of arrays under the names of :meth:`parameters`.
+    Parameters always travel as a dict of arrays under the names of :meth:`parameters`. A subclass has
+
+    ``parameters(self)``
+        a tuple of :class:`Parameter`: name, link, source, floor. The first says where y lies: its location, or its mean.
+    ``log_density(self, xp, y, parameters)``
+        log p(y | parameters) in nats, for targets on the scale that is trained on. Written once, with operators and the
+        functions of `xp`: ``abs, arctan, clip, constant, cos, digamma, erf, exp, expm1, lgamma, log, log1p, logaddexp,
+        maximum, minimum, sigmoid, sin, softplus, sqrt, square, tanh, where, xlogy`` of NumPy, TensorFlow or PyTorch.
+        Training computes in float32. Read a fixed number from `parameters`, not from `self`.
+    ``distribution(self, parameters)``
+        the frozen ``scipy.stats`` distribution, of which mean, var, cdf and ppf are taken; or these four methods instead.
+    ``target_transform``
+        "standardize" (the default): trained on (y − mean) / std; the parameters are then to have a "loc" and a "scale" in y's
+        units. None: trained on y itself.
+    ``support``, ``discrete``
+        the least and the largest target, and whether targets are integers.
+
+    and where the defaults do not serve: :meth:`check_target` (the closed support), :meth:`initial_parameters` and
+    :meth:`location_information` (found numerically), :meth:`best_scale` (by a search), :attr:`learns_scale`,
+    :attr:`loss_beta` (0). Constructor arguments are stored under their own names, as scikit-learn has it, so they can be cloned
+    and searched; ``_parameter_constraints`` declares their ranges.
+
+    Examples
+    --------
+    The Gumbel distribution of largest values, on every backend:
+
+    >>> from scipy import stats
+    >>> from skuq.likelihoods import Likelihood, Parameter
+    >>> class Gumbel(Likelihood):
+    ...     def parameters(self):
+    ...         return Parameter("loc", "identity", "input"), Parameter("scale", "softplus", "constant", 1e-3)
+    ...
+    ...     def log_density(self, xp, y, parameters):
+    ...         z = (y - parameters["loc"]) / parameters["scale"]
+    ...         return -z - xp.exp(-z) - xp.log(parameters["scale"])
+    ...
+    ...     def distribution(self, parameters):
+    ...         return stats.gumbel_r(parameters["loc"], parameters["scale"])
+    >>> round(float(Gumbel().logpdf(0.0, {"loc": 0.0, "scale": 1.0})), 6)
+    -1.0
     """
 
+    # Name of a family whose distribution the frameworks have too; a subclass does not inherit what it stands for.
     family: str = ""
     # "standardize": train on (y − mean) / std. "log": on the standardised log y. None: on y itself.
     target_transform: str | None = "standardize"
     discrete = False
+    support: tuple[float, float] = (-np.inf, np.inf)
     _parameter_constraints: dict = {}
+    # Arguments that the log density does not depend on: changing one compiles nothing anew.
+    _not_in_density: tuple[str, ...] = ()
 
     def validate(self):
-        """Raise ``InvalidParameterError`` if a constructor argument is out of range."""
+        """Raise if a constructor argument is out of range, or the family lacks what its transform of the target needs."""
         validate_parameter_constraints(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
+        names = {parameter.name for parameter in self.parameters()}
+        if self.target_transform == "standardize" and not {"loc", "scale"} <= names:
+            raise ValueError(
+                f"{type(self).__name__} has target_transform 'standardize', which needs parameters named 'loc' and "
+                f"'scale', got {sorted(names)}. Set target_transform = None to train on y itself, or name them so."
+            )
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Parameters of the family in the order of the network's outputs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no parameters(self), a tuple of Parameter.")
+
+    def log_density(self, xp, y, parameters):
+        """Log density of targets on the training scale (log mass for counts), in nats.
+
+        Parameters
+        ----------
+        xp : Namespace
+            Functions of the arrays at hand, see ``skuq/_namespace.py``.
+        y : array
+            Targets inside the support.
+        parameters : dict of array, broadcastable with `y`
+
+        Returns
+        -------
+        array of the broadcast shape
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no log_density(self, xp, y, parameters).")
 
     def distribution(self, parameters):
         """Frozen ``scipy.stats`` distribution with these parameters."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} has no distribution(self, parameters), a frozen scipy.stats distribution, nor mean, var, "
+            f"cdf and ppf of its own."
+        )
 
     def head(self, n_outputs: int) -> Head:
         """Head of a network for `n_outputs` independent targets."""
-        return Head(self.family, self.parameters(), n_outputs)
+        trained = self.on_training_scale()
+        # The frameworks' own distributions stand for skuq's own classes only: a subclass may have changed the density.
+        family = trained.family if NAMED.get(trained.family) is type(trained) else ""
+        return Head(family, self.parameters(), n_outputs, Density(trained))
 
     def fixed_values(self) -> tuple[float, ...]:
         """Numbers given by the user for the parameters of source "fixed"."""
@@ -179,10 +405,12 @@ class Likelihood(BaseEstimator):
     @property
     def loss_beta(self) -> float:
         """Exponent of the β-NLL weight; 0 is the plain negative log-likelihood."""
-        return float(getattr(self, "beta", 0.0))
+        return 0.0
 
     def check_target(self, y):
         """Raise ``ValueError`` if a target lies outside the family's support."""
+        low, high = self.support
+        self._reject(y, (y < low) | (y > high), f"between {low:g} and {high:g}")
 
     def _reject(self, y, bad, support):
         if np.any(bad):
@@ -205,7 +433,8 @@ class Likelihood(BaseEstimator):
         -------
         dict of ndarray of shape (n_outputs,)
         """
-        return {"loc": np.zeros(y.shape[1]), "scale": np.ones(y.shape[1])}
+        fits = [marginal_fit(self, column, sample_weight) for column in y.T]
+        return {name: np.array([fit[name] for fit in fits]) for name in fits[0]}
 
     def initial_raw(self, y, sample_weight):
         """Raw outputs and raw constants of the marginal fit: two arrays, as `Head` lays them out."""
@@ -213,9 +442,9 @@ class Likelihood(BaseEstimator):
         raw = {"input": [np.empty(0)], "constant": [np.empty(0)]}
         for parameter in self.parameters():
             if parameter.source != "fixed":
-                linked = np.maximum(
-                    start[parameter.name] - parameter.floor, 1e-6 if parameter.link != "identity" else -np.inf
-                )
+                linked = start[parameter.name] - parameter.floor
+                if parameter.link in ("softplus", "exp", "logit"):
+                    linked = np.clip(linked, 1e-6, 1 - 1e-6 if parameter.link == "logit" else None)
                 raw[parameter.source].append(invert_link(parameter.link, linked))
         return np.concatenate(raw["input"]), np.concatenate(raw["constant"])
 
@@ -234,8 +463,23 @@ class Likelihood(BaseEstimator):
         return y
 
     def location_information(self, parameters):
-        """Fisher information of the first raw output (location, or log mean) at these parameters."""
-        raise NotImplementedError
+        """Fisher information of the first raw output (location, or log mean) at these parameters.
+
+        By default the mean of the squared slope of the log density, by Gauss–Legendre quadrature over the levels of y.
+        """
+        nodes, weights = special.roots_legendre(20)
+        arrays = dict(zip(parameters, np.broadcast_arrays(*parameters.values()), strict=True))
+        first, step = self.parameters()[0], 1e-4
+        raw = invert_link(first.link, arrays[first.name] - first.floor)
+        information = np.zeros(raw.shape)
+        for level, weight in zip(0.5 + 0.5 * nodes, 0.5 * weights, strict=True):
+            y = self.ppf(level, arrays)
+            after, before = (
+                self.logpdf(y, {**arrays, first.name: first.floor + apply_link(first.link, raw + way * step)})
+                for way in (1, -1)
+            )
+            information += weight * ((after - before) / (2 * step)) ** 2
+        return information
 
     def on_training_scale(self) -> "Likelihood":
         """The likelihood of the values training sees: itself, or the normal of log y."""
@@ -244,7 +488,26 @@ class Likelihood(BaseEstimator):
     @property
     def learns_scale(self) -> bool:
         """Whether a noise scale is learned, so that held-out rows may rescale it."""
-        return False
+        learned = any(p.name == "scale" and p.source != "fixed" for p in self.parameters())
+        return learned and self.target_transform == "standardize"
+
+    def best_scale(self, y, parameters, weight, axis):
+        """Factor of the scale that maximises the likelihood of `y`, along `axis` (kept): by golden sections of its logarithm."""
+        y, weight, *arrays = np.broadcast_arrays(y, weight, *parameters.values())
+        arrays = dict(zip(parameters, arrays, strict=True))
+
+        def loss(log_factor):
+            scaled = {**arrays, "scale": arrays["scale"] * np.exp(log_factor)}
+            return -_weighted_sum(self.logpdf(y, scaled), weight, axis)
+
+        total = _weighted_sum(np.ones(y.shape), weight, axis)
+        low, high = np.full(total.shape, log(1e-3)), np.full(total.shape, log(1e3))
+        ratio = 0.5 * (5**0.5 - 1)
+        for _ in range(50):
+            left, right = high - ratio * (high - low), low + ratio * (high - low)
+            falls = loss(left) > loss(right)
+            low, high = np.where(falls, left, low), np.where(falls, high, right)
+        return np.exp(0.5 * (low + high))
 
     # scipy.stats has each formula; a family overrides one only where its own special function is much faster.
     def mean(self, parameters):
@@ -264,9 +527,14 @@ class Likelihood(BaseEstimator):
         return self.distribution(parameters).ppf(q)
 
     def logpdf(self, y, parameters):
-        """Log density, or log mass for counts, in nats."""
-        frozen = self.distribution(parameters)
-        return frozen.logpmf(y) if self.discrete else frozen.logpdf(y)
+        """Log density, or log mass for counts, in nats; −∞ outside the support."""
+        y = np.asarray(y, float)
+        low, high = self.support
+        outside = (y < low) | (y > high)
+        if self.discrete:
+            outside |= y != np.floor(y)
+        with np.errstate(all="ignore"):
+            return np.where(outside, -np.inf, self.log_density(NUMPY, y, parameters))[()]
 
     def pdf(self, y, parameters):
         """Density, or mass for counts."""
@@ -278,7 +546,40 @@ class Likelihood(BaseEstimator):
         return self.ppf(rng.uniform(1e-15, 1.0, size=shape), parameters)
 
 
-_SCALE = [StrOptions({"input", "constant"}), Interval(Real, 0, None, closed="neither")]
+def _weighted_sum(values, weight, axis):
+    # A row of weight 0 says nothing, even of a density that is 0.
+    return np.where(weight > 0, weight * values, 0.0).sum(axis=axis, keepdims=True)
+
+
+# Targets of which a marginal fit is found numerically, at most: quantiles stand for more.
+MOST_MARGINAL = 1000
+
+
+def marginal_fit(likelihood, y, weight) -> dict[str, float]:
+    """Parameters that maximise the likelihood of targets (n_rows,) of these weights, the same for all rows."""
+    order = np.argsort(y, kind="stable")
+    y, weight = y[order], weight[order]
+    if len(y) > MOST_MARGINAL:
+        cumulative = np.cumsum(weight)
+        levels = (np.arange(MOST_MARGINAL) + 0.5) / MOST_MARGINAL * cumulative[-1]
+        y, weight = y[np.minimum(np.searchsorted(cumulative, levels), len(y) - 1)], np.ones(MOST_MARGINAL)
+    head, fixed = likelihood.head(1), likelihood.fixed_values()
+    y, weight = y[:, None], weight[:, None] / weight.sum()
+
+    def values(raw):
+        return link_parameters(head, raw[None, None, : head.n_raw], raw[None, head.n_raw :], fixed)
+
+    def loss(raw):
+        value = -_weighted_sum(likelihood.logpdf(y, values(raw)), weight, axis=None).item()
+        return value if np.isfinite(value) else 1e300
+
+    start = np.zeros(head.n_raw + head.n_constants)
+    found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
+    return {name: value.item() for name, value in values(found).items()}
+
+
+# Fixed numbers: beyond these float32 loses the squares of the gradients they lead to, or the digits of the loss.
+_SCALE = [StrOptions({"input", "constant"}), Interval(Real, 1e-6, 1e6, closed="both")]
 
 
 def _scale_parameter(scale, name="scale", floor=SCALE_FLOOR):
@@ -287,6 +588,7 @@ def _scale_parameter(scale, name="scale", floor=SCALE_FLOOR):
 
 class _LocationScale(Likelihood):
     _parameter_constraints = {"scale": _SCALE, "beta": [Interval(Real, 0, 1, closed="both")]}
+    _not_in_density = ("beta",)
 
     def __init__(self, scale="input", beta=0.5):
         self.scale = scale
@@ -294,6 +596,9 @@ class _LocationScale(Likelihood):
 
     def parameters(self):
         return (Parameter("loc", "identity", "input"), _scale_parameter(self.scale))
+
+    def initial_parameters(self, y, sample_weight):
+        return {"loc": np.zeros(y.shape[1]), "scale": np.ones(y.shape[1])}
 
     def mean(self, parameters):
         return parameters["loc"] + 0.0 * parameters["scale"]
@@ -355,9 +660,9 @@ class Normal(_LocationScale):
     def ppf(self, q, parameters):
         return parameters["loc"] + parameters["scale"] * special.ndtri(q)
 
-    def logpdf(self, y, parameters):
+    def log_density(self, xp, y, parameters):
         z = (y - parameters["loc"]) / parameters["scale"]
-        return -0.5 * z * z - np.log(parameters["scale"]) - 0.5 * np.log(2 * np.pi)
+        return -0.5 * z * z - xp.log(parameters["scale"]) - 0.5 * log(2 * pi)
 
 
 class Laplace(_LocationScale):
@@ -378,6 +683,9 @@ class Laplace(_LocationScale):
     """
 
     family = "laplace"
+
+    def log_density(self, xp, y, parameters):
+        return -xp.abs(y - parameters["loc"]) / parameters["scale"] - xp.log(2 * parameters["scale"])
 
     def distribution(self, parameters):
         return stats.laplace(parameters["loc"], parameters["scale"])
@@ -412,7 +720,7 @@ class StudentT(_LocationScale):
     family = "student_t"
     _parameter_constraints = {
         **_LocationScale._parameter_constraints,
-        "df": [StrOptions({"constant"}), Interval(Real, 2, None, closed="neither")],
+        "df": [StrOptions({"constant"}), Interval(Real, 2, 1e12, closed="right")],
     }
 
     def __init__(self, scale="input", df="constant", beta=0.5):
@@ -421,6 +729,13 @@ class StudentT(_LocationScale):
 
     def parameters(self):
         return (*super().parameters(), _scale_parameter(self.df, "df", floor=2.0))
+
+    def log_density(self, xp, y, parameters):
+        df, scale = parameters["df"], parameters["scale"]
+        z = (y - parameters["loc"]) / scale
+        # log Γ((ν+1)/2) − log Γ(ν/2) − ½ log(νπ) tends to −½ log 2π, as the difference of two large terms.
+        norm = log_gamma_half_step(xp, 0.5 * df) - 0.5 * log(2 * pi)
+        return norm - xp.log(scale) - 0.5 * (df + 1) * xp.log1p(z * z / df)
 
     def distribution(self, parameters):
         return stats.t(parameters["df"], parameters["loc"], parameters["scale"])
@@ -461,14 +776,21 @@ class LogNormal(_LocationScale):
     """
 
     # Trained as a normal on log y; the Jacobian −log y does not depend on the network.
-    family = "normal"
+    family = "lognormal"
     target_transform = "log"
+    support = (0.0, np.inf)
 
     def distribution(self, parameters):
         return stats.lognorm(parameters["scale"], scale=np.exp(parameters["loc"]))
 
     def mean(self, parameters):
         return np.exp(parameters["loc"] + 0.5 * parameters["scale"] ** 2)
+
+    def logpdf(self, y, parameters):
+        y = np.asarray(y, float)
+        with np.errstate(all="ignore"):
+            log_density = self.on_training_scale().logpdf(np.log(y), parameters) - np.log(y)
+        return np.where(y > 0, log_density, -np.inf)[()]
 
     def on_training_scale(self):
         return Normal(scale=self.scale)
@@ -502,6 +824,7 @@ class Gamma(Likelihood):
 
     family = "gamma"
     target_transform = None
+    support = (0.0, np.inf)
     _parameter_constraints = {"shape": _SCALE}
 
     def __init__(self, shape="constant"):
@@ -509,6 +832,13 @@ class Gamma(Likelihood):
 
     def parameters(self):
         return (Parameter("mean", "exp", "input"), _scale_parameter(self.shape, "shape"))
+
+    def log_density(self, xp, y, parameters):
+        mean, k = parameters["mean"], parameters["shape"]
+        u = y / mean
+        # k log k − k − log Γ(k) = ½ log(k / 2π) − rest, without the difference of large terms.
+        norm = 0.5 * xp.log(k) - 0.5 * log(2 * pi) - stirling_rest(xp, k)
+        return xp.xlogy(k - 1.0, u) + k * (1.0 - u) - xp.log(mean) + norm
 
     def distribution(self, parameters):
         return stats.gamma(parameters["shape"], scale=parameters["mean"] / parameters["shape"])
@@ -528,6 +858,7 @@ class Gamma(Likelihood):
 class _Count(Likelihood):
     target_transform = None
     discrete = True
+    support = (0.0, np.inf)
 
     def check_target(self, y):
         self._reject(y, (y < 0) | (y != np.floor(y)), "counts (0, 1, 2, …)")
@@ -547,6 +878,13 @@ class Poisson(_Count):
 
     def parameters(self):
         return (Parameter("rate", "exp", "input"),)
+
+    def log_density(self, xp, y, parameters):
+        rate = parameters["rate"]
+        # y log λ − λ − log y!, with log y! = (y + ½) log(y + 1) − (y + 1) + ½ log 2π + rest.
+        n = y + 1.0
+        main = y * xp.log(rate / n) + (n - rate)
+        return main - 0.5 * xp.log(n) - 0.5 * log(2 * pi) - stirling_rest(xp, n)
 
     def distribution(self, parameters):
         return stats.poisson(parameters["rate"])
@@ -581,6 +919,14 @@ class NegativeBinomial(_Count):
 
     def parameters(self):
         return (Parameter("mean", "exp", "input"), _scale_parameter(self.concentration, "concentration"))
+
+    def log_density(self, xp, y, parameters):
+        mean, r = parameters["mean"], parameters["concentration"]
+        # log Γ(y+r) − log Γ(r) − log y! + r log(r/(r+μ)) + y log(μ/(r+μ)), each log Γ by Stirling's formula and its rest.
+        n, s = y + 1.0, y + r
+        main = r * (xp.log1p(y / r) - xp.log1p(mean / r)) + y * (xp.log(s / (r + mean)) + xp.log(mean / n))
+        rest = stirling_rest(xp, s) - stirling_rest(xp, r) - stirling_rest(xp, n)
+        return main - 0.5 * (xp.log1p(y / r) + xp.log(n)) + 1.0 - 0.5 * log(2 * pi) + rest
 
     def distribution(self, parameters):
         r = parameters["concentration"]

@@ -248,7 +248,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
     def _refine(self, problem, members, parameters):
         """With a normal likelihood, β in closed form: the posterior mean of each network's Gaussian process."""
         target = problem.target
-        if not isinstance(target.likelihood, Normal):
+        if type(target.likelihood) is not Normal:
             return parameters
         refined = self._bounded(problem.network, parameters)
         views = problem.network.views(refined)
@@ -296,7 +296,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
     def _mixture(self, X):
         state = self._state
         mean, variance, constants = self._latent(X)
-        if isinstance(state.likelihood, Normal):
+        if type(state.likelihood) is Normal:
             parameters = link_parameters(state.head, mean[None], constants, state.fixed)
             mixture = self._as_mixture(parameters)
             model_variance = variance * state.y_standardizer.scale**2

@@ -1,14 +1,17 @@
 """The wall between skuq and the frameworks: what a backend is given, what it gives back, how one is found.
 
-A backend is a package ``backends/_<name>`` with three modules of the same names and functions in each:
+A backend is a package ``backends/_<name>`` with modules of the same names and functions in each:
 
+``_namespace.py``
+    The functions of ``skuq/_namespace.py`` for the framework's arrays.
 ``_losses.py``
-    ``negative_log_likelihood(head, raw, constants, fixed, y, beta)``, with the framework's own distributions.
+    ``negative_log_likelihood(head, raw, constants, fixed, y, beta)``, of the log density that the head holds.
 ``_trainer.py``
     ``Trainer(program, parameters, features, knobs, seed, device)`` with ``run(X, y, weight, learning_rate)``,
     ``parameters()`` and ``load(parameters)``.
 ``_native.py``
-    ``to_native(fitted)`` and ``from_native(model, fitted)``: the same weights in the framework's own layers.
+    ``to_native(fitted)`` and ``from_native(model, fitted)``: the same weights in the framework's own layers; what a
+    regressor returns stands in ``_distributions.py``.
 
 Arrays cross the wall, nothing else. A backend never validates, scales, splits rows or knows scikit-learn; the ladder
 in ``skuq/_training.py`` does the rest in NumPy, once for all backends.

@@ -97,8 +97,9 @@ class Trainer:
             self._allocate(n_rows)
         # An axis for the weight samples: (n_steps, n_members, 1, n_rows, ...).
         X, y, weight = (self._tensor(array).unsqueeze(2) for array in (X, y, weight))
-        # 1 lies in every family's support, so a row of weight 0 never makes a NaN.
-        y = torch.where(weight.unsqueeze(-1) > 0, y, torch.ones((), device=self._device))
+        # A row of weight 0 gets a target inside the support, so it never makes a NaN.
+        inside = torch.full((), self._program.network.head.padding_target, device=self._device)
+        y = torch.where(weight.unsqueeze(-1) > 0, y, inside)
         batches = zip(
             X.unbind(0),
             y.unbind(0),

@@ -25,7 +25,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from ._losses import distribution, link_parameters
+from ._distributions import distribution
+from ._losses import link_parameters
 from ._trunk import encode
 
 tfb, tfd, tfpl = tfp.bijectors, tfp.distributions, tfp.layers
@@ -272,10 +273,11 @@ def _in_target_units(fitted):
     def make_distribution(t):
         raw, constants = t[:, None, : head.n_raw], t[:, head.n_raw :]
         parameters = {k: v[:, 0] for k, v in link_parameters(head, raw, constants, fixed).items()}
-        if "loc" in parameters:
-            parameters["loc"] = parameters["loc"] * scale + shift
-            parameters["scale"] = parameters["scale"] * scale * noise
-        y = tfd.LogNormal(**parameters) if fitted.log_target else distribution(head.family, parameters)
+        likelihood = head.density.likelihood
+        if likelihood.learns_scale:
+            parameters["scale"] *= noise
+        parameters = likelihood.to_target_units(parameters, shift, scale)
+        y = tfd.LogNormal(**parameters) if fitted.log_target else distribution(head, parameters)
         return tfd.Independent(y, reinterpreted_batch_ndims=1)
 
     return make_distribution
