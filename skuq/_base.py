@@ -45,13 +45,13 @@ class Target:
     ----------
     head : Head
     y : ndarray of shape (n_rows, n_targets), float32
-        Standardised values, counts, 0/1, or one-hot classes.
+        Standardised values, values over their mean, counts, 0/1, or one-hot classes.
     weight : ndarray of shape (n_rows,)
         Weight of each row in the loss: sample weight times class weight.
     strata : ndarray of shape (n_rows,) or None
         Class codes, for stratified held-out rows.
     standardizer : Standardizer
-        Shift and scale of the targets (0 and 1 where the likelihood is not standardised).
+        Shift and scale of the targets; of counts, which stay what they are, the scale is the unit of their mean.
     likelihood : Likelihood or None
         None for classifiers.
     """
@@ -65,13 +65,13 @@ class Target:
 
     @property
     def fixed(self) -> np.ndarray:
-        """Parameters of the likelihood that the user fixed, float32."""
-        return np.asarray(self.likelihood.fixed_values() if self.likelihood else (), np.float32)
+        """Parameters of the likelihood that the user fixed, then the units of the targets if the head has them, float32."""
+        return np.asarray(self.likelihood.fixed_values(self.standardizer.scale) if self.likelihood else (), np.float32)
 
     def marginal_fit(self) -> tuple[np.ndarray, np.ndarray]:
         """Raw outputs and raw constants at which training starts."""
         if self.likelihood:
-            return self.likelihood.initial_raw(self.y.astype(float), self.weight)
+            return self.likelihood.initial_raw(self.y.astype(float), self.weight, self.standardizer.scale)
         frequency = np.clip(np.average(self.y, axis=0, weights=self.weight), 1e-4, 1 - 1e-4)
         raw = np.log(frequency / (1 - frequency)) if self.head.family == "bernoulli" else np.log(frequency)
         return raw, np.empty(0)
@@ -264,8 +264,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         True,
         ["boolean"],
         """bool
-        Whether to standardise X, and y where the likelihood has a location and a scale. All results are in y's own
-        units either way.""",
+        Whether to standardise X, and y where the likelihood has a location and a scale. (Gamma and counts are always
+        described as multiples of their mean.) All results are in y's own units either way.""",
     )
     warm_start: bool = parameter(
         False,
@@ -652,8 +652,13 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _set_coefficients(self, kernel, bias):
         state = self._state
         x, y = state.x_standardizer, state.y_standardizer
-        coef = kernel / x.scale * y.scale[:, None]
-        intercept = y.shift + y.scale * bias - coef @ x.shift
+        if state.likelihood is not None and state.likelihood.target_transform in ("divide", "count"):
+            # log mean = log of y's unit + raw output
+            slope, offset = np.ones_like(y.scale), np.log(y.scale)
+        else:
+            slope, offset = y.scale, y.shift
+        coef = kernel / x.scale * slope[:, None]
+        intercept = offset + slope * bias - coef @ x.shift
         self.coef_, self.intercept_ = self._coefficient_shapes(coef, intercept)
 
     # Shared by the predictions of both tasks.

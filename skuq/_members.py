@@ -79,7 +79,9 @@ class Members:
         def score(parameters):
             weights = weights_of(parameters)
             fit = fitting(weights)
-            if np.any(fit[spoken_for] > fit[self.scored].max() + leeway):
+            siblings = fit[self.scored]
+            # Losses of counts far from Poisson are large numbers; there, as far as siblings differ among themselves.
+            if np.any(fit[spoken_for] > siblings.max() + max(leeway, np.ptp(siblings))):
                 return np.full(self.count, np.inf)
             own = scoring(weights)
             # A sibling that diverged must not keep the others from being heard.

@@ -107,3 +107,9 @@ def log_gamma_half_step(xp, x):
     small = xp.minimum(x, _LARGE)
     direct = xp.lgamma(small + 0.5) - xp.lgamma(small) - 0.5 * xp.log(small)
     return xp.where(x >= _LARGE, inverse * series, direct)
+
+
+def log_excess(xp, d, ratio):
+    """The number d − log(1 + d) for d > −1, where `ratio` is 1 + d: given apart, for 1 + d keeps no digits of a small ratio."""
+    near = xp.abs(d) < 0.5
+    return d - xp.where(near, xp.log1p(xp.where(near, d, 0 * d)), xp.log(xp.where(near, 1.0 + 0 * d, ratio)))

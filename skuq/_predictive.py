@@ -213,7 +213,8 @@ class PredictiveMixture:
 
     def _discrete_quantile(self, q, low, high):
         low, high = low - 1, high.copy()
-        while np.any(high - low > 1):
+        # Beyond 2^53 neighbouring float64 numbers are further apart than 1: stop where nothing lies between.
+        while np.any((high - low > 1) & (high > np.nextafter(low, np.inf))):
             middle = np.floor(0.5 * (low + high))
             reached = self._cdf(middle) >= q
             high = np.where(reached, middle, high)

@@ -73,11 +73,16 @@ class RegressorTask(RegressorMixin):
         y = likelihood.transform_target(y)
         if previous is not None:
             standardizer = previous.y_standardizer
+        elif likelihood.target_transform in ("divide", "count"):
+            standardizer = Standardizer.by_mean(y, weight)
         elif self.standardize and likelihood.target_transform is not None:
             standardizer = Standardizer.fit(y, weight)
         else:
             standardizer = Standardizer.identity(y.shape[1])
-        z = ((y - standardizer.shift) / standardizer.scale).astype(np.float32)
+        z = y if likelihood.target_transform == "count" else (y - standardizer.shift) / standardizer.scale
+        if likelihood.target_transform == "divide":
+            check_multiples(z, likelihood)
+        z = z.astype(np.float32)
         return Target(likelihood.head(y.shape[1]), z, weight, None, standardizer, likelihood)
 
     def _continues(self, previous):
@@ -291,3 +296,13 @@ class RegressorTask(RegressorMixin):
             return PredictiveMixture(mixture.likelihood, parameters, self._single_output)
 
         return choose
+
+
+def check_multiples(z, likelihood):
+    """Raise ValueError where multiples of the mean are not numbers that float32 tells from zero and infinity."""
+    limit = 1e37
+    if not np.all((z == 0) | ((np.abs(z) >= 1 / limit) & (np.abs(z) <= limit))):
+        raise ValueError(
+            f"The {type(likelihood).__name__} likelihood holds targets between 1e-37 and 1e37 times their mean, got y between "
+            f"{np.min(z):.3g} and {np.max(z):.3g} times its mean. Use likelihood='lognormal', which is trained on log y."
+        )

@@ -23,7 +23,7 @@ from scipy import optimize, special, stats
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
-from ._namespace import NUMPY, log_gamma_half_step, stirling_rest
+from ._namespace import NUMPY, log_excess, log_gamma_half_step, stirling_rest
 
 __all__ = [
     "Gamma",
@@ -39,8 +39,14 @@ __all__ = [
 
 # Standardised units. Keeps a density finite where a network fits a repeated target exactly.
 SCALE_FLOOR = 1e-3
-# A mean of e^20 ≈ 5e8 is the largest of which scipy gives Poisson quantiles.
-EXP_LIMIT = 20.0
+# Means of rows are sought from e^−30 to e^30 ≈ 1e13 times the mean of y: the squares of gradients, which go with y over the mean,
+# then stay finite in float32.
+EXP_LIMIT = 30.0
+# Larger numbers are no exact counts in float64.
+LARGEST_COUNT = 2.0**53
+# From this mean on, Poisson quantiles are expanded about the normal's and corrected by the cdf: scipy's are NaN at 1e12; and the
+# tails of the cdf, from so many standard deviations on, are asymptotic: scipy's series stop early there.
+LARGE_RATE, FAR_TAIL = 1e6, 4.0
 # A probability stays 3e-7 away from 0 and 1: float32 tells these from 1.
 LOGIT_LIMIT = 15.0
 # Log-normal: with |log mean| ≤ 100 and a scale of log y ≤ 10 the variance stays below e^400.
@@ -74,12 +80,16 @@ class Parameter:
         target. "fixed": a number the user gave, never trained: the likelihood's attribute of the same name.
     floor : float
         Added to the linked value.
+    in_units : bool
+        Whether the value is then multiplied by the mean of the target over all rows (``target_transform="count"``): counts stay
+        whole numbers in training, and the network says how many times the mean of all rows a row's mean is.
     """
 
     name: str
     link: str | Callable
     source: str
     floor: float = 0.0
+    in_units: bool = False
 
 
 class _GivenAtRunTime:
@@ -169,7 +179,7 @@ class Head:
 
     @cached_property
     def _key(self):
-        parameters = tuple((p.name, _content(p.link), p.source, p.floor) for p in self.parameters)
+        parameters = tuple((p.name, _content(p.link), p.source, p.floor, p.in_units) for p in self.parameters)
         return self.family, parameters, self.n_outputs, self.density
 
     def __eq__(self, other):
@@ -199,8 +209,13 @@ class Head:
 
     @property
     def n_fixed(self) -> int:
-        """Number of numbers fixed by the user."""
-        return self._count("fixed")
+        """Number of numbers that training does not change: those fixed by the user, then one unit a target, if any."""
+        return self._count("fixed") + (self.n_outputs if self.has_units else 0)
+
+    @property
+    def has_units(self) -> bool:
+        """Whether a parameter is multiplied by the unit of its target."""
+        return any(parameter.in_units for parameter in self.parameters)
 
     @property
     def scales_loss(self) -> bool:
@@ -258,7 +273,8 @@ def split_parameters(head: Head, raw, constants, fixed, xp=NUMPY) -> dict:
     head : Head
     raw : array of shape (..., n_rows, head.n_raw)
     constants : array of shape (..., head.n_constants)
-    fixed : sequence of head.n_fixed arrays that broadcast with the others
+    fixed : array of shape (head.n_fixed,)
+        The numbers that the user fixed, then the units of the targets.
     xp : Namespace
 
     Returns
@@ -275,7 +291,8 @@ def split_parameters(head: Head, raw, constants, fixed, xp=NUMPY) -> dict:
             continue
         source = raw if parameter.source == "input" else constants[..., None, :]
         linked = apply_link(parameter.link, source[..., i * width : (i + 1) * width], xp)
-        values[parameter.name] = linked + parameter.floor if parameter.floor else linked
+        linked = linked + parameter.floor if parameter.floor else linked
+        values[parameter.name] = linked * fixed[head.n_fixed - width :] if parameter.in_units else linked
     return values
 
 
@@ -293,7 +310,8 @@ def link_parameters(head: Head, raw, constants, fixed) -> dict[str, np.ndarray]:
     -------
     dict of ndarray, each of shape (n_draws, n_rows, n_outputs) or broadcastable to it
     """
-    return split_parameters(head, raw, constants, np.reshape(np.asarray(fixed, float), (-1, 1, 1, 1)))
+    values = split_parameters(head, raw, constants, np.asarray(fixed, float))
+    return {name: np.reshape(value, (1, 1, 1)) if np.ndim(value) == 0 else value for name, value in values.items()}
 
 
 class Likelihood(BaseEstimator):
@@ -312,7 +330,8 @@ class Likelihood(BaseEstimator):
         the frozen ``scipy.stats`` distribution, of which mean, var, cdf and ppf are taken; or these four methods instead.
     ``target_transform``
         "standardize" (the default): trained on (y − mean) / std; the parameters are then to have a "loc" and a "scale" in y's
-        units. None: trained on y itself.
+        units. "divide": on y / mean; the parameters are to have a "mean". None: trained on y itself. "count": on y itself too, and
+        a :class:`Parameter` that is `in_units` is a multiple of the mean of y.
     ``support``, ``discrete``
         the least and the largest target, and whether targets are integers.
 
@@ -343,7 +362,8 @@ class Likelihood(BaseEstimator):
 
     # Name of a family whose distribution the frameworks have too; a subclass does not inherit what it stands for.
     family: str = ""
-    # "standardize": train on (y − mean) / std. "log": on the standardised log y. None: on y itself.
+    # "standardize": train on (y − mean) / std. "log": on the standardised log y. "divide": on y / mean. "count": on y itself,
+    # parameters that are `in_units` being multiples of y's mean. None: on y itself.
     target_transform: str | None = "standardize"
     discrete = False
     support: tuple[float, float] = (-np.inf, np.inf)
@@ -396,11 +416,12 @@ class Likelihood(BaseEstimator):
         family = trained.family if NAMED.get(trained.family) is type(trained) else ""
         return Head(family, self.parameters(), n_outputs, Density(trained))
 
-    def fixed_values(self) -> tuple[float, ...]:
-        """Numbers given by the user for the parameters of source "fixed"."""
-        return tuple(
-            float(getattr(self, parameter.name)) for parameter in self.parameters() if parameter.source == "fixed"
-        )
+    def fixed_values(self, units=()) -> tuple[float, ...]:
+        """Numbers given by the user for the parameters of source "fixed", then `units` where a parameter is `in_units`."""
+        parameters = self.parameters()
+        given = [float(getattr(self, parameter.name)) for parameter in parameters if parameter.source == "fixed"]
+        in_units = any(parameter.in_units for parameter in parameters)
+        return (*given, *(map(float, units) if in_units else ()))
 
     @property
     def loss_beta(self) -> float:
@@ -436,9 +457,13 @@ class Likelihood(BaseEstimator):
         fits = [marginal_fit(self, column, sample_weight) for column in y.T]
         return {name: np.array([fit[name] for fit in fits]) for name in fits[0]}
 
-    def initial_raw(self, y, sample_weight):
-        """Raw outputs and raw constants of the marginal fit: two arrays, as `Head` lays them out."""
+    def initial_raw(self, y, sample_weight, units=1.0):
+        """Raw outputs and raw constants of the marginal fit: two arrays, as `Head` lays them out.
+
+        `units`, of shape (n_outputs,), multiply the parameters that are `in_units`.
+        """
         start = self.initial_parameters(y, sample_weight)
+        start = {**start, **{p.name: start[p.name] / units for p in self.parameters() if p.in_units}}
         raw = {"input": [np.empty(0)], "constant": [np.empty(0)]}
         for parameter in self.parameters():
             if parameter.source != "fixed":
@@ -449,7 +474,9 @@ class Likelihood(BaseEstimator):
         return np.concatenate(raw["input"]), np.concatenate(raw["constant"])
 
     def to_target_units(self, parameters, shift, scale):
-        """Map parameters from standardised units to y's: y = shift + scale · z."""
+        """Map parameters from the units of training to y's: y = shift + scale · z."""
+        if self.target_transform == "divide":
+            return {**parameters, "mean": parameters["mean"] * scale}
         if self.target_transform != "standardize":
             return parameters
         return {
@@ -823,7 +850,7 @@ class Gamma(Likelihood):
     """
 
     family = "gamma"
-    target_transform = None
+    target_transform = "divide"
     support = (0.0, np.inf)
     _parameter_constraints = {"shape": _SCALE}
 
@@ -856,12 +883,24 @@ class Gamma(Likelihood):
 
 
 class _Count(Likelihood):
-    target_transform = None
+    target_transform = "count"
     discrete = True
     support = (0.0, np.inf)
 
     def check_target(self, y):
         self._reject(y, (y < 0) | (y != np.floor(y)), "counts (0, 1, 2, …)")
+        if np.max(y, initial=0.0) > LARGEST_COUNT:
+            raise ValueError(
+                f"The {type(self).__name__} likelihood holds counts up to 2^53 ≈ 9e15, beyond which float64 has no exact whole "
+                f"numbers, got y with maximum {np.max(y):g}. Use likelihood='gamma' or 'lognormal'."
+            )
+
+    def logpdf(self, y, parameters):
+        y = np.asarray(y, dtype=float)
+        is_count = (y >= 0) & (y == np.floor(y))
+        with np.errstate(all="ignore"):
+            log_mass = self.log_density(NUMPY, np.where(is_count, y, 0.0), parameters)
+            return np.where(is_count, log_mass, -np.inf)
 
 
 class Poisson(_Count):
@@ -877,14 +916,33 @@ class Poisson(_Count):
     family = "poisson"
 
     def parameters(self):
-        return (Parameter("rate", "exp", "input"),)
+        return (Parameter("rate", "exp", "input", in_units=True),)
 
     def log_density(self, xp, y, parameters):
+        # −log p = y [λ/y − 1 − log(λ/y)] + ½ log(2π y) + rest of Stirling's formula (Loader 2000, "Fast and Accurate
+        # Computation of Binomial Probabilities"): no large terms cancel, so float32 holds counts of any size.
         rate = parameters["rate"]
-        # y log λ − λ − log y!, with log y! = (y + ½) log(y + 1) − (y + 1) + ½ log 2π + rest.
-        n = y + 1.0
-        main = y * xp.log(rate / n) + (n - rate)
-        return main - 0.5 * xp.log(n) - 0.5 * log(2 * pi) - stirling_rest(xp, n)
+        positive = y > 0
+        k = xp.where(positive, y, 1.0 + 0 * y)
+        loss = k * log_excess(xp, (rate - k) / k, rate / k) + stirling_rest(xp, k) + 0.5 * xp.log(k) + 0.5 * log(2 * pi)
+        return -xp.where(positive, loss, rate + 0 * y)
+
+    def cdf(self, y, parameters):
+        y, rate = np.broadcast_arrays(np.floor(y), parameters["rate"])
+        large = rate > LARGE_RATE
+        if not np.any(large):
+            return stats.poisson(rate).cdf(y)
+        return np.where(large, _large_poisson_cdf(y, np.where(large, rate, LARGE_RATE)), stats.poisson(rate).cdf(y))
+
+    def ppf(self, q, parameters):
+        q, rate = np.broadcast_arrays(q, parameters["rate"])
+        large = rate > LARGE_RATE
+        if not np.any(large):
+            return stats.poisson(rate).ppf(q)
+        quantile = np.empty(rate.shape)
+        quantile[large] = _large_poisson_quantile(q[large], rate[large])
+        quantile[~large] = stats.poisson(rate[~large]).ppf(q[~large])
+        return quantile if quantile.ndim else quantile[()]
 
     def distribution(self, parameters):
         return stats.poisson(parameters["rate"])
@@ -893,7 +951,7 @@ class Poisson(_Count):
         return parameters["rate"]
 
     def initial_parameters(self, y, sample_weight):
-        return {"rate": np.maximum(np.average(y, axis=0, weights=sample_weight), 1e-3)}
+        return {"rate": _positive_mean(y, sample_weight)}
 
 
 class NegativeBinomial(_Count):
@@ -918,15 +976,21 @@ class NegativeBinomial(_Count):
         self.concentration = concentration
 
     def parameters(self):
-        return (Parameter("mean", "exp", "input"), _scale_parameter(self.concentration, "concentration"))
+        mean = Parameter("mean", "exp", "input", in_units=True)
+        return (mean, _scale_parameter(self.concentration, "concentration"))
 
     def log_density(self, xp, y, parameters):
         mean, r = parameters["mean"], parameters["concentration"]
-        # log Γ(y+r) − log Γ(r) − log y! + r log(r/(r+μ)) + y log(μ/(r+μ)), each log Γ by Stirling's formula and its rest.
-        n, s = y + 1.0, y + r
-        main = r * (xp.log1p(y / r) - xp.log1p(mean / r)) + y * (xp.log(s / (r + mean)) + xp.log(mean / n))
-        rest = stirling_rest(xp, s) - stirling_rest(xp, r) - stirling_rest(xp, n)
-        return main - 0.5 * (xp.log1p(y / r) + xp.log(n)) + 1.0 - 0.5 * log(2 * pi) + rest
+        # As for the Poisson (Loader 2000): the deviances of a binomial, r of y + r in a proportion r / (r + μ), and rests.
+        positive = y > 0
+        k = xp.where(positive, y, 1.0 + 0 * y)
+        total = r + mean
+        ratio = (k + r) / total
+        loss = r * log_excess(xp, (k - mean) / total, ratio)
+        loss = loss + k * log_excess(xp, r / total * ((mean - k) / k), ratio * (mean / k))
+        loss = loss + stirling_rest(xp, k) + stirling_rest(xp, r) - stirling_rest(xp, k + r)
+        loss = loss + 0.5 * (xp.log(k) - xp.log(r) + xp.log(k + r)) + 0.5 * log(2 * pi)
+        return -xp.where(positive, loss, r * xp.log1p(mean / r) + 0 * y)
 
     def distribution(self, parameters):
         r = parameters["concentration"]
@@ -937,9 +1001,43 @@ class NegativeBinomial(_Count):
         return mean * r / (mean + r)
 
     def initial_parameters(self, y, sample_weight):
-        mean = np.maximum(np.average(y, axis=0, weights=sample_weight), 1e-3)
+        mean = _positive_mean(y, sample_weight)
         excess = np.average((y - mean) ** 2, axis=0, weights=sample_weight) - mean
-        return {"mean": mean, "concentration": np.clip(mean**2 / np.maximum(excess, 1e-12), 0.1, 1e3)}
+        return {"mean": mean, "concentration": np.clip(mean**2 / np.maximum(excess, 1e-3 * mean**2), 0.1, 1e3)}
+
+
+def _positive_mean(y, weight):
+    mean = np.average(y, axis=0, weights=weight)
+    return np.where(mean > 0, mean, 1e-3)
+
+
+def _large_poisson_quantile(q, rate):
+    """Least counts whose cdf reaches `q`, for large means: Cornish and Fisher's expansion, then the cdf itself decides."""
+    z = special.ndtri(q)
+    root = np.sqrt(rate)
+    with np.errstate(invalid="ignore"):  # z is infinite for q = 0 and 1
+        expanded = np.ceil(rate + z * root + (z**2 - 1) / 6 - (z**3 + 2 * z) / (72 * root) - 0.5)
+    inner = np.isfinite(z)
+    quantile = np.where(inner, np.maximum(expanded, 0.0), np.where(z > 0, np.inf, 0.0))
+    for _ in range(3):
+        lower = inner & (quantile > 0) & (_large_poisson_cdf(quantile - 1, rate) >= q)
+        higher = inner & (_large_poisson_cdf(quantile, rate) < q)
+        quantile = quantile - lower + higher
+    return quantile
+
+
+def _large_poisson_cdf(k, rate):
+    """P(Y ≤ k) = Q(k + 1, rate) for large means; tails by two terms of Temme 1979, relative error about 1/k."""
+    with np.errstate(all="ignore"):
+        a = np.maximum(k, 0.0) + 1
+        mu = (rate - a) / a
+        half_square = log_excess(NUMPY, mu, rate / a)  # η² / 2
+        eta = np.sign(mu) * np.sqrt(2 * half_square)
+        rest = np.exp(-a * half_square) / np.sqrt(2 * np.pi * a) * (1 / mu - 1 / eta)
+        tail = np.clip(special.ndtr(-eta * np.sqrt(a)) + rest, 0.0, 1.0)
+        near = np.abs(k - rate) < FAR_TAIL * np.sqrt(rate)
+        inside = np.where(near, special.pdtr(np.where(near, k, 0.0), rate), tail)
+        return np.where(k < 0, 0.0, np.where(np.isposinf(k), 1.0, inside))
 
 
 def classification_head(n_classes: int) -> Head:

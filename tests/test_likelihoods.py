@@ -107,8 +107,11 @@ def test_density_changes_with_units_by_the_jacobian(family):
     y, shift, scale = simulate(np.random.default_rng(0), 50), 0.7, 3.0
     inside = likelihood.on_training_scale()
     mapped = likelihood.to_target_units(parameters, shift, scale)
-    if likelihood.target_transform is None:
+    if likelihood.target_transform == "count":
         assert mapped == parameters
+    elif likelihood.target_transform == "divide":
+        expected = inside.logpdf(y / scale, parameters) - np.log(scale)
+        np.testing.assert_allclose(likelihood.logpdf(y, mapped), expected)
     elif likelihood.target_transform == "log":
         z = (np.log(y) - shift) / scale
         expected = inside.logpdf(z, parameters) - np.log(scale) - np.log(y)
@@ -164,13 +167,14 @@ def test_training_starts_at_the_marginal_fit(family, n_outputs):
     likelihood, parameters, simulate = FAMILIES[family]
     y, weight = simulate(np.random.default_rng(0), (500, n_outputs)), np.ones(500)
     start = likelihood.initial_parameters(y, weight)
-    raw, constants = likelihood.initial_raw(y, weight)
+    units = np.arange(1, n_outputs + 1) * 1e3
+    raw, constants = likelihood.initial_raw(y, weight, units)
     head = likelihood.head(n_outputs)
     assert (len(raw), len(constants)) == (head.n_raw, head.n_constants)
-    linked = link_parameters(head, raw[None, None], constants[None], likelihood.fixed_values())
+    linked = link_parameters(head, raw[None, None], constants[None], likelihood.fixed_values(units))
     for key, value in linked.items():
         np.testing.assert_allclose(value[0, 0], start[key], rtol=1e-6, err_msg=key)
-    if likelihood.target_transform is None:
+    if likelihood.target_transform in ("divide", "count"):
         np.testing.assert_allclose(start[next(iter(parameters))], y.mean(axis=0))
 
 

@@ -110,7 +110,7 @@ class Knobs:
     prior_mix : float
         Weight of the first component ("scale_mixture").
     fixed : ndarray of shape (head.n_fixed,)
-        The likelihood's parameters that the user fixed.
+        The likelihood's parameters that the user fixed, then the units of the targets, if the head has them.
     """
 
     l1: float = 0.0
@@ -137,7 +137,7 @@ class Fitted:
     weights : ndarray of shape (n_members, n_weights)
         Point weights, one row a native model. Empty, (0, n_weights), for a variational posterior.
     fixed : ndarray of shape (head.n_fixed,)
-        The likelihood's parameters that the user fixed.
+        The likelihood's parameters that the user fixed, then the units of the targets, if the head has them.
     x_shift, x_scale : ndarray of shape (n_features,)
         The network sees (X − x_shift) / x_scale; x_scale is never 0.
     y_shift, y_scale : ndarray of shape (n_outputs,)

@@ -52,4 +52,5 @@ _CROSS_ENTROPIES = {
 
 def link_parameters(head, raw, constants, fixed):
     """Named parameters from raw outputs, as :func:`skuq.likelihoods.link_parameters`, for tensors."""
-    return split_parameters(head, raw, constants, tf.reshape(fixed, (-1, 1, 1, 1)), TENSORFLOW)
+    values = split_parameters(head, raw, constants, fixed, TENSORFLOW)
+    return {name: tf.reshape(value, (1, 1, 1)) if value.shape.rank == 0 else value for name, value in values.items()}
