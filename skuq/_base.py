@@ -93,6 +93,8 @@ class State:
     fixed : ndarray of shape (head.n_fixed,)
     noise_scale : ndarray of shape (1, 1, n_outputs)
         Factor of the learned noise scale, from held-out rows.
+    noise_limit : ndarray of shape (1, 1, n_outputs)
+        Largest noise scale, after `noise_scale`, that held-out rows support; infinite where it is not limited.
     standardized : bool
         Whether rows and targets were standardised.
     settings : dict
@@ -114,6 +116,7 @@ class State:
     head: Head
     fixed: np.ndarray
     noise_scale: np.ndarray = field(default_factory=lambda: np.ones((1, 1, 1)))
+    noise_limit: np.ndarray = field(default_factory=lambda: np.full((1, 1, 1), np.inf))
     standardized: bool = True
     settings: dict = field(default_factory=dict)
     extra: object = None
@@ -380,12 +383,14 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         members, outcome = self._train(backend, problem, previous, context)
         trained = self._refine(problem, members, outcome.parameters)
         noise_scale, spread = self._fit_to_held_out(problem, members, trained)
+        noise_limit = self._noise_limit(problem, members, trained, noise_scale, spread)
         self.backend_ = backend
         self.n_iter_ = outcome.n_epochs
         self.loss_curve_ = outcome.losses
         self.loss_ = outcome.losses[-1] if outcome.losses else np.nan  # interrupted before the first step
         self.validation_loss_curve_ = outcome.held_out_losses or None
         self._finish(problem, noise_scale, spread, trained[members.kept])
+        self._state = replace(self._state, noise_limit=noise_limit)
         if plan is not None:
             self._calibrate(X, y, weight, plan, previous)
         self._report_weights()
@@ -598,6 +603,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """Factor of the learned noise, (1, 1, n_outputs), and share of the draws' spread, that held-out rows ask for."""
         raise NotImplementedError
 
+    def _noise_limit(self, problem: Problem, members: Members, parameters, noise_scale, spread) -> np.ndarray:
+        """Largest noise scale, (1, 1, n_outputs), that held-out rows support."""
+        return np.full((1, 1, 1), np.inf)
+
     def _draws(self, problem: Problem, parameters, spread=1.0) -> Draws:
         """The functions that trained parameters (n_networks, n_parameters) stand for, at a share of their spread."""
         return Draws(problem.network, self._mean_weights(problem.network, parameters), problem.features)
@@ -618,9 +627,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             target.head,
             target.fixed,
             noise_scale,
-            self.standardize,
-            {name: getattr(self, name) for name in self._predicts_with},
-            extra,
+            standardized=self.standardize,
+            settings={name: getattr(self, name) for name in self._predicts_with},
+            extra=extra,
             dropout_rate=self.dropout_rate * spread,
         )
 
@@ -743,6 +752,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             y_shift=state.y_standardizer.shift,
             y_scale=state.y_standardizer.scale,
             noise_scale=state.noise_scale[:, 0],
+            noise_limit=state.noise_limit[0, 0],
             log_target=state.likelihood is not None and state.likelihood.target_transform == "log",
             dropout_rate=state.dropout_rate,
             features=state.draws.features,

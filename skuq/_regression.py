@@ -8,7 +8,9 @@ from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
 from ._base import Target, check_levels
-from ._noise import NOTICEABLE, ensemble_factor, fit_siblings
+from ._folds import Part
+from ._members import MAX_HELD_OUT
+from ._noise import NOTICEABLE, ensemble_factor, fit_siblings, scale_limit
 from ._parameters import estimator, parameter
 from ._predictive import PredictiveMixture, Uncertainty
 from ._rows import Standardizer
@@ -114,6 +116,22 @@ class RegressorTask(RegressorMixin):
         factor, spread = best
         return factor[None, None], spread
 
+    def _noise_limit(self, problem, members, parameters, noise_scale, spread):
+        target = problem.target
+        if not (target.likelihood.target_transform == "log" and target.head.scales_loss):
+            return super()._noise_limit(problem, members, parameters, noise_scale, spread)
+        networks, parts = members.scored, [members.held_out[m] for m in members.scored]
+        if not members.holds_out:
+            n_rows = len(problem.rows.weight)
+            networks, parts = members.kept[:1], [Part(np.arange(0, n_rows, -(-n_rows // MAX_HELD_OUT)))]
+        mixtures = []
+        for m, part in zip(networks, parts, strict=True):
+            own = self._training_mixture(problem, members, parameters, [m], part.rows, spread)
+            mixtures.append({**own, "scale": own["scale"] * noise_scale})
+        return scale_limit(
+            target.likelihood.on_training_scale(), mixtures, problem.rows, parts, target.standardizer.scale
+        )
+
     def _training_mixture(self, problem, members, parameters, networks, index, spread=1.0) -> dict:
         """Likelihood parameters that the draws of some networks give training rows, (n_draws, n_rows, n_outputs)."""
         raw, constants = self._draws(problem, parameters[networks], spread).raw(problem.rows.dense(index))
@@ -145,7 +163,8 @@ class RegressorTask(RegressorMixin):
         """Parameters in standardised units → mixture in y's units."""
         state = self._state
         if state.likelihood.learns_scale:
-            parameters = {**parameters, "scale": parameters["scale"] * state.noise_scale}
+            scale = np.minimum(parameters["scale"] * state.noise_scale, state.noise_limit)
+            parameters = {**parameters, "scale": scale}
         y = state.y_standardizer
         parameters = state.likelihood.to_target_units(parameters, y.shift, y.scale)
         return PredictiveMixture(state.likelihood, parameters, self._single_output, model_variance)

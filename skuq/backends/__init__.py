@@ -145,6 +145,8 @@ class Fitted:
         for classifiers. For the log-normal they are in units of log y.
     noise_scale : ndarray of shape (n_members or 1, n_outputs or 1)
         Factor of the head's scale, from held-out rows.
+    noise_limit : ndarray of shape (n_outputs,) or (1,)
+        Largest scale after that factor; infinite where it is not limited.
     log_target : bool
         Whether the family describes log y (log-normal).
     dropout_rate : float
@@ -176,6 +178,7 @@ class Fitted:
     y_shift: np.ndarray
     y_scale: np.ndarray
     noise_scale: np.ndarray = field(default_factory=lambda: np.ones((1, 1)))
+    noise_limit: np.ndarray = field(default_factory=lambda: np.full(1, np.inf))
     log_target: bool = False
     dropout_rate: float = 0.0
     posterior: Posterior | None = None

@@ -234,7 +234,7 @@ class LikelihoodHead(nn.Module):
         super().__init__()
         self.layout, self.log_target = fitted.network.head, fitted.log_target
         self.constants = nn.Parameter(torch.tensor(constants, dtype=torch.float32))
-        buffers = {name: getattr(fitted, name) for name in ("fixed", "y_shift", "y_scale")}
+        buffers = {name: getattr(fitted, name) for name in ("fixed", "y_shift", "y_scale", "noise_limit")}
         for name, value in {**buffers, "noise_scale": fitted.noise_scale[0]}.items():
             self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
 
@@ -243,7 +243,7 @@ class LikelihoodHead(nn.Module):
         p = link_parameters(self.layout, raw, self.constants, self.fixed)
         likelihood = self.layout.density.likelihood
         if likelihood.learns_scale:
-            p["scale"] = p["scale"] * self.noise_scale
+            p["scale"] = torch.minimum(p["scale"] * self.noise_scale, self.noise_limit)
         p = likelihood.to_target_units(p, self.y_shift, self.y_scale)
         if self.log_target:
             return distributions.LogNormal(p["loc"], p["scale"])
