@@ -45,7 +45,8 @@ class Target:
     ----------
     head : Head
     y : ndarray of shape (n_rows, n_targets), float32
-        Standardised values, values over their mean, counts, 0/1, or one-hot classes.
+        Standardised values, values over their mean, counts (their exposure in a last column, if the head has one), 0/1, or
+        one-hot classes.
     weight : ndarray of shape (n_rows,)
         Weight of each row in the loss: sample weight times class weight.
     strata : ndarray of shape (n_rows,) or None
@@ -71,7 +72,11 @@ class Target:
     def marginal_fit(self) -> tuple[np.ndarray, np.ndarray]:
         """Raw outputs and raw constants at which training starts."""
         if self.likelihood:
-            return self.likelihood.initial_raw(self.y.astype(float), self.weight, self.standardizer.scale)
+            y, units = self.y[:, : self.head.n_outputs].astype(float), self.standardizer.scale
+            if self.head.has_exposure:
+                # Over all rows the mean count is the unit times the mean exposure.
+                units = units * np.average(self.y[:, -1].astype(float), weights=self.weight)
+            return self.likelihood.initial_raw(y, self.weight, units)
         frequency = np.clip(np.average(self.y, axis=0, weights=self.weight), 1e-4, 1 - 1e-4)
         raw = np.log(frequency / (1 - frequency)) if self.head.family == "bernoulli" else np.log(frequency)
         return raw, np.empty(0)
@@ -364,6 +369,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         )
         weight = check_weights(sample_weight, X)
         y = self._check_target(y, weight)
+        exposure = self._exposure(X, weight)
         if previous is not None and self._form_of_data() != form_before:
             raise ValueError(
                 f"warm_start=True continues from the fit before, so the data must keep their form: expected {form_before}, "
@@ -372,13 +378,14 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         backend = backends.resolve(self.backend)
         index, weight = canonical_rows(X, y, weight)
         X, y = X[index], y[index]
+        exposure = None if exposure is None else exposure[index]
         copies = count_copies(X, y, weight)
         if previous is not None and not self._continues(previous):
             previous = None
         seeds = self._seeds()
         plan = self._plan_calibration(y, seeds["calibration"], previous)
         own = slice(None) if plan is None else plan.own_rows
-        target = self._encode_target(y[own], weight[own], previous)
+        target = self._encode_target(y[own], weight[own], previous, None if exposure is None else exposure[own])
         problem = self._pose(X[own], weight[own], copies[own], target, sizes, seeds, previous)
         members, outcome = self._train(backend, problem, previous, context)
         trained = self._refine(problem, members, outcome.parameters)
@@ -443,6 +450,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             x_standardizer = Standardizer.fit(X, weight).without_constants()
         else:
             x_standardizer = Standardizer.identity(X.shape[1])
+        exposure = self._exposure_column(target.likelihood)
+        if exposure is not None:
+            x_standardizer = x_standardizer.without_column(exposure)
         n_bins = self._bins_of(X, sizes)
         network = self._network(X.shape[1], n_bins, sizes, target.head)
         if sparse.issparse(X):
@@ -563,6 +573,20 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     @property
     def _l1(self) -> bool:
         return self.regularizer in ("l1", "elasticnet")
+
+    # What a task overrides.
+
+    def _exposure(self, X, weight):
+        """What each row's counts were gathered over, (n_rows,), or None."""
+        return None
+
+    def _exposure_column(self, likelihood) -> int | None:
+        """Position of the column of X that is no feature but what counts were gathered over."""
+        return None
+
+    def _by_position(self) -> dict:
+        """Parameters with which a copy of this estimator fits an array as it fits a frame with names."""
+        return {}
 
     # What a method overrides.
 

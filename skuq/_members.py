@@ -161,26 +161,26 @@ class HeldOut:
             raw = self.network.raw_outputs(views, self.X, fixed=self.features, scratch=self.scratch).astype(float)
             constants = views.get("constants", np.zeros((len(raw), 0))).astype(float)
             parameters = link_parameters(self.target.head, raw, constants, self.target.fixed)
-            loss = self._loss(parameters)
+            loss = self._loss(*self.target.head.of_rows(parameters, self.y))
         return np.where(np.isfinite(loss), loss, np.inf)
 
-    def _loss(self, parameters):
+    def _loss(self, parameters, y):
         head, weight = self.target.head, self.weight
         # A fold may hold nothing but rows of a class of weight 0.
         total = np.maximum(weight.sum(axis=1), np.finfo(float).tiny)
         if self.target.likelihood is None:
             logits = parameters["logits"]
             if head.family == "bernoulli":
-                nll = np.logaddexp(0, np.where(self.y > 0, -logits, logits))[..., 0]
+                nll = np.logaddexp(0, np.where(y > 0, -logits, logits))[..., 0]
             else:
                 shifted = logits - logits.max(axis=-1, keepdims=True)
-                nll = np.log(np.exp(shifted).sum(axis=-1)) - (shifted * self.y).sum(axis=-1)
+                nll = np.log(np.exp(shifted).sum(axis=-1)) - (shifted * y).sum(axis=-1)
             return (weight * nll).sum(axis=1) / total
         standardised = self.target.likelihood.on_training_scale()
         if not standardised.learns_scale:
-            nll = -standardised.logpdf(self.y, parameters).sum(axis=-1)
+            nll = -standardised.logpdf(y, parameters).sum(axis=-1)
             return (weight * nll).sum(axis=1) / total
-        own = standardised.best_scale(self.y, parameters, weight[..., None], axis=1)
+        own = standardised.best_scale(y, parameters, weight[..., None], axis=1)
         rescaled = {**parameters, "scale": parameters["scale"] * own}
-        nll = -standardised.logpdf(self.y, rescaled).sum(axis=-1)
+        nll = -standardised.logpdf(y, rescaled).sum(axis=-1)
         return (weight * nll).sum(axis=1) / total

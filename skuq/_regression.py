@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import RegressorMixin, clone
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
@@ -70,13 +71,55 @@ class RegressorTask(RegressorMixin):
         self.n_outputs_ = y.shape[1]
         return y
 
-    def _encode_target(self, y, weight, previous) -> Target:
+    def _exposure_column(self, likelihood):
+        column = getattr(likelihood, "exposure", None)
+        if column is None:
+            return None
+        what = f"{type(likelihood).__name__}(exposure={column!r})"
+        if isinstance(column, str):
+            names = getattr(self, "feature_names_in_", None)
+            if names is None:
+                raise ValueError(
+                    f"{what} names a column, but X has no column names, got an array. Pass a DataFrame, or the column's position."
+                )
+            found = np.flatnonzero(names == column)
+            if not len(found):
+                raise ValueError(f"{what} names no column of X, which has {names.tolist()}. Pass one of these names.")
+            return int(found[0])
+        if column >= self.n_features_in_:
+            raise ValueError(
+                f"{what}: X has {self.n_features_in_} columns. Pass a position from 0 to {self.n_features_in_ - 1}."
+            )
+        return int(column)
+
+    def _exposure(self, X, weight=None):
+        likelihood = resolve_likelihood(self.likelihood) if weight is not None else self._state.likelihood
+        column = self._exposure_column(likelihood)
+        if column is None:
+            return None
+        exposure = X[:, [column]]
+        exposure = np.asarray(exposure.toarray() if sparse.issparse(exposure) else exposure, float)[:, 0]
+        counted = exposure if weight is None else exposure[weight > 0]
+        if np.any(counted <= 0):
+            raise ValueError(
+                f"The exposure of counts must be positive, got a minimum of {counted.min():g} in column {likelihood.exposure!r} "
+                f"({np.count_nonzero(counted <= 0)} of {len(counted)} rows ≤ 0). Leave rows without exposure out."
+            )
+        return exposure
+
+    def _by_position(self):
+        column = self._exposure_column(resolve_likelihood(self.likelihood))
+        if column is None:
+            return {}
+        return {"likelihood": clone(self.likelihood).set_params(exposure=column)}
+
+    def _encode_target(self, y, weight, previous, exposure=None) -> Target:
         likelihood = clone(resolve_likelihood(self.likelihood))  # changing the parameter later changes no prediction
         y = likelihood.transform_target(y)
         if previous is not None:
             standardizer = previous.y_standardizer
         elif likelihood.target_transform in ("divide", "count"):
-            standardizer = Standardizer.by_mean(y, weight)
+            standardizer = Standardizer.by_mean(y, weight, exposure)
         elif self.standardize and likelihood.target_transform is not None:
             standardizer = Standardizer.fit(y, weight)
         else:
@@ -84,12 +127,13 @@ class RegressorTask(RegressorMixin):
         z = y if likelihood.target_transform == "count" else (y - standardizer.shift) / standardizer.scale
         if likelihood.target_transform == "divide":
             check_multiples(z, likelihood)
-        z = z.astype(np.float32)
+        z = (z if exposure is None else np.column_stack([z, exposure])).astype(np.float32)
         return Target(likelihood.head(y.shape[1]), z, weight, None, standardizer, likelihood)
 
     def _continues(self, previous):
-        likelihood = resolve_likelihood(self.likelihood)
-        return super()._continues(previous) and previous.likelihood.target_transform == likelihood.target_transform
+        now, before = resolve_likelihood(self.likelihood), previous.likelihood
+        same_exposure = self._exposure_column(now) == self._exposure_column(before)
+        return super()._continues(previous) and before.target_transform == now.target_transform and same_exposure
 
     def _fit_to_held_out(self, problem, members, parameters):
         target, rows = problem.target, problem.rows
@@ -172,7 +216,26 @@ class RegressorTask(RegressorMixin):
     def _summarize(self, X, summary):
         """Apply `summary` to the mixture of each stretch of rows and join the results."""
         X = self._check_rows(X)
-        return np.concatenate([summary(self._mixture(rows)) for rows in self._chunks(X)])
+        return np.concatenate([summary(mixture) for mixture in self._mixtures(X)])
+
+    def _mixtures(self, X):
+        """Mixtures of stretches of validated rows, each row for its own exposure."""
+        exposure, start = self._exposure(X), 0
+        for rows in self._chunks(X):
+            yield self._exposed(self._mixture(rows), exposure, start)
+            start += len(rows)
+
+    def _exposed(self, mixture, exposure, start):
+        """A mixture for exposure 1 made one for the exposures of its rows, which are `exposure[start:]`."""
+        if exposure is None:
+            return mixture
+        own = exposure[start : start + mixture.shape[1], None]
+        return PredictiveMixture(
+            mixture.likelihood,
+            self._state.head.exposed(mixture.parameters, own),
+            self._single_output,
+            mixture.model_variance,
+        )
 
     def predict(self, X, return_std=False):
         """Predictive mean.
@@ -271,7 +334,7 @@ class RegressorTask(RegressorMixin):
             Holds all draws of all rows: 8 bytes · n_draws · n_samples for each parameter.
         """
         X = self._check_rows(X)
-        parts = [self._mixture(rows) for rows in self._chunks(X)]
+        parts = list(self._mixtures(X))
         joined = {
             name: np.concatenate([part.parameters[name] for part in parts], axis=1) for name in parts[0].parameters
         }
@@ -299,8 +362,10 @@ class RegressorTask(RegressorMixin):
         rng = check_random_state(random_state)
         choose = self._function_sampler(n_samples, rng)
         samples = []
+        exposure, start = self._exposure(X), 0
         for rows in self._chunks(X):
-            chosen = choose(rows)
+            chosen = self._exposed(choose(rows), exposure, start)
+            start += len(rows)
             samples.append(np.moveaxis(self._state.likelihood.rvs(chosen.parameters, rng), 0, -1))
         sample = np.concatenate(samples)
         return sample[:, 0] if self._single_output else sample

@@ -130,11 +130,20 @@ class Standardizer:
         """Send columns that never varied to zero whatever their value: nothing was learned of them."""
         return Standardizer(self.shift, np.where(self.constant, np.inf, self.scale))
 
+    def without_column(self, column: int) -> "Standardizer":
+        """Send one column to zero: it is no feature."""
+        scale = self.scale.astype(float)
+        scale[column] = np.inf
+        return Standardizer(self.shift, scale, self.constant)
+
     @classmethod
-    def by_mean(cls, y, sample_weight) -> "Standardizer":
-        """Weighted mean as the scale of positive values, without a shift; 1 where all are zero."""
+    def by_mean(cls, y, sample_weight, exposure=None) -> "Standardizer":
+        """Weighted mean, a unit of exposure, as the scale of positive values, without a shift; 1 where all are zero."""
+        weight = sample_weight / sample_weight.max()
         with np.errstate(over="ignore"):
-            mean = np.average(y, axis=0, weights=sample_weight / sample_weight.max())
+            mean = np.average(y, axis=0, weights=weight)
+            if exposure is not None:
+                mean = mean / np.average(exposure, weights=weight)
         if not np.isfinite(mean).all():
             raise ValueError(
                 f"The mean of values up to {y.max():.3g} is not finite in float64. Rescale y to smaller units."

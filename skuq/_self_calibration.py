@@ -159,7 +159,7 @@ def calibrate(model, X, y, weight, loss_weight, plan: Plan, before: Calibration 
 
 def _fit_folds(model, X, y, weight, plan, before):
     """One fitted model a fold, without calibration of its own."""
-    plain = clone(model).set_params(calibration=None)
+    plain = clone(model).set_params(calibration=None, **model._by_position())
     fitted = []
     for k, seed in enumerate(np.random.SeedSequence(plan.seed).generate_state(len(plan.held_out))):
         settings = clone(plain).set_params(random_state=int(seed)).get_params(deep=False)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import log, pi
-from numbers import Real
+from numbers import Integral, Real
 from types import FunctionType
 
 import joblib
@@ -170,17 +170,20 @@ class Head:
     n_outputs : int
     density : Density or None
         None for classifiers, whose cross entropy is each backend's own.
+    has_exposure : bool
+        Whether the last column of targets is the row's exposure, which multiplies the parameters that are `in_units`.
     """
 
     family: str
     parameters: tuple[Parameter, ...]
     n_outputs: int
     density: Density | None = None
+    has_exposure: bool = False
 
     @cached_property
     def _key(self):
         parameters = tuple((p.name, _content(p.link), p.source, p.floor, p.in_units) for p in self.parameters)
-        return self.family, parameters, self.n_outputs, self.density
+        return self.family, parameters, self.n_outputs, self.density, self.has_exposure
 
     def __eq__(self, other):
         return isinstance(other, Head) and self._key == other._key
@@ -192,7 +195,17 @@ class Head:
         if self.density is not None and any(callable(p.link) for p in self.parameters):
             # A link written inside the likelihood has no name to be pickled by: the likelihood makes it anew.
             return _head_of, (self.density.likelihood, self.n_outputs)
-        return Head, (self.family, self.parameters, self.n_outputs, self.density)
+        return Head, (self.family, self.parameters, self.n_outputs, self.density, self.has_exposure)
+
+    def of_rows(self, parameters: dict, y):
+        """Parameters for each row's exposure, and its targets alone, from what holds for exposure 1 and a trainer's targets."""
+        if not self.has_exposure:
+            return parameters, y
+        return self.exposed(parameters, y[..., self.n_outputs :]), y[..., : self.n_outputs]
+
+    def exposed(self, parameters: dict, exposure) -> dict:
+        """Parameters for an exposure, of shape (..., 1): those that are `in_units` go with it."""
+        return parameters | {p.name: parameters[p.name] * exposure for p in self.parameters if p.in_units}
 
     def _count(self, source: str) -> int:
         return sum(parameter.source == source for parameter in self.parameters)
@@ -414,7 +427,8 @@ class Likelihood(BaseEstimator):
         trained = self.on_training_scale()
         # The frameworks' own distributions stand for skuq's own classes only: a subclass may have changed the density.
         family = trained.family if NAMED.get(trained.family) is type(trained) else ""
-        return Head(family, self.parameters(), n_outputs, Density(trained))
+        has_exposure = getattr(self, "exposure", None) is not None
+        return Head(family, self.parameters(), n_outputs, Density(trained), has_exposure)
 
     def fixed_values(self, units=()) -> tuple[float, ...]:
         """Numbers given by the user for the parameters of source "fixed", then `units` where a parameter is `in_units`."""
@@ -882,12 +896,24 @@ class Gamma(Likelihood):
         return {"mean": mean, "shape": np.clip(mean**2 / np.maximum(var, 1e-12), 0.1, 1e3)}
 
 
+_EXPOSURE = [str, Interval(Integral, 0, None, closed="left"), None]
+
+
 class _Count(Likelihood):
     target_transform = "count"
     discrete = True
     support = (0.0, np.inf)
+    _not_in_density = ("exposure",)
 
     def check_target(self, y):
+        if np.any((y > 0) & (y != np.floor(y))) and not np.any(y < 0):
+            name = type(self).__name__
+            raise ValueError(
+                f"The {name} likelihood needs targets that are counts (0, 1, 2, …), got y with minimum {np.min(y):g} "
+                f"({int(np.sum(y != np.floor(y)))} of {np.size(y)} values outside). For rates, give the counts as y and what they "
+                f"were divided by as a column of X: {name}(exposure='its name'). Choose another likelihood, such as 'gamma' or "
+                f"'normal', for numbers that were never counts."
+            )
         self._reject(y, (y < 0) | (y != np.floor(y)), "counts (0, 1, 2, …)")
         if np.max(y, initial=0.0) > LARGEST_COUNT:
             raise ValueError(
@@ -906,6 +932,13 @@ class _Count(Likelihood):
 class Poisson(_Count):
     """Poisson distribution of counts with mean and variance `rate`.
 
+    Parameters
+    ----------
+    exposure : str, int ≥ 0 or None, default=None
+        Column of X, by name or position, that holds what each count was gathered over (years, area, population), > 0. The mean
+        is this exposure times a rate that the other columns explain; predictions of a row are for its own exposure. A native
+        model says the distribution for exposure 1.
+
     Examples
     --------
     >>> from skuq.likelihoods import Poisson
@@ -914,6 +947,10 @@ class Poisson(_Count):
     """
 
     family = "poisson"
+    _parameter_constraints = {"exposure": _EXPOSURE}
+
+    def __init__(self, exposure=None):
+        self.exposure = exposure
 
     def parameters(self):
         return (Parameter("rate", "exp", "input", in_units=True),)
@@ -961,6 +998,8 @@ class NegativeBinomial(_Count):
     ----------
     concentration : {"input", "constant"} or float > 0, default="constant"
         r, so that Var[y] = mean + mean² / r; an output of the network, one learned number, or fixed.
+    exposure : str, int ≥ 0 or None, default=None
+        As for :class:`Poisson`.
 
     Examples
     --------
@@ -970,10 +1009,11 @@ class NegativeBinomial(_Count):
     """
 
     family = "negative_binomial"
-    _parameter_constraints = {"concentration": _SCALE}
+    _parameter_constraints = {"concentration": _SCALE, "exposure": _EXPOSURE}
 
-    def __init__(self, concentration="constant"):
+    def __init__(self, concentration="constant", exposure=None):
         self.concentration = concentration
+        self.exposure = exposure
 
     def parameters(self):
         mean = Parameter("mean", "exp", "input", in_units=True)

@@ -52,7 +52,7 @@ def negative_log_likelihood(head, raw, constants, fixed, y, beta):
         return F.binary_cross_entropy_with_logits(raw, y.expand_as(raw), reduction="none").sum(-1)
     if head.family == "categorical":
         return -(y * raw.log_softmax(-1)).sum(-1)
-    parameters = link_parameters(head, raw, constants, fixed)
+    parameters, y = head.of_rows(link_parameters(head, raw, constants, fixed), y)
     if head.family == "normal":
         loss = -distributions.Normal(parameters["loc"], parameters["scale"], validate_args=False).log_prob(y)
     else:

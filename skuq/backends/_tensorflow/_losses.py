@@ -31,7 +31,7 @@ def negative_log_likelihood(head, raw, constants, fixed, y, beta):
     """
     if head.family in _CROSS_ENTROPIES:
         return _CROSS_ENTROPIES[head.family](tf.broadcast_to(y, tf.shape(raw)), raw)
-    parameters = link_parameters(head, raw, constants, fixed)
+    parameters, y = head.of_rows(link_parameters(head, raw, constants, fixed), y)
     if head.family == "normal":
         # Written out: this is the hot path.
         z = (y - parameters["loc"]) / parameters["scale"]
