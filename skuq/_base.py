@@ -652,8 +652,13 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _set_coefficients(self, kernel, bias):
         state = self._state
         x, y = state.x_standardizer, state.y_standardizer
-        coef = kernel / x.scale * y.scale[:, None]
-        intercept = y.shift + y.scale * bias - coef @ x.shift
+        if state.likelihood is not None and state.likelihood.target_transform in ("divide", "count"):
+            # log mean = log of y's unit + raw output
+            slope, offset = np.ones_like(y.scale), np.log(y.scale)
+        else:
+            slope, offset = y.scale, y.shift
+        coef = kernel / x.scale * slope[:, None]
+        intercept = offset + slope * bias - coef @ x.shift
         self.coef_, self.intercept_ = self._coefficient_shapes(coef, intercept)
 
     # Shared by the predictions of both tasks.

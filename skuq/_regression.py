@@ -26,7 +26,8 @@ class RegressorTask(RegressorMixin):
         [StrOptions(set(NAMED)), Likelihood],
         """str or Likelihood
         Distribution of y given the network's outputs: "normal", "laplace", "student_t", "lognormal", "gamma",
-        "poisson", "negative_binomial", or an object of :mod:`skuq.likelihoods`.""",
+        "poisson", "negative_binomial", "zero_inflated_gamma", "zero_inflated_poisson", "zero_inflated_negative_binomial", or an
+        object of :mod:`skuq.likelihoods`.""",
     )
 
     calibration: str | None = parameter(
@@ -73,6 +74,8 @@ class RegressorTask(RegressorMixin):
         y = likelihood.transform_target(y)
         if previous is not None:
             standardizer = previous.y_standardizer
+        elif likelihood.target_transform == "divide":
+            standardizer = Standardizer.by_mean(y, weight)
         elif self.standardize and likelihood.target_transform is not None:
             standardizer = Standardizer.fit(y, weight)
         else:
@@ -115,7 +118,8 @@ class RegressorTask(RegressorMixin):
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
 
     def _encodes(self):
-        return True
+        # A probability gains nothing from the bins: classifiers have none either.
+        return not resolve_likelihood(self.likelihood).has_zero_probability
 
     def _strata(self, y):
         return None

@@ -131,6 +131,19 @@ class Standardizer:
         return Standardizer(self.shift, np.where(self.constant, np.inf, self.scale))
 
     @classmethod
+    def by_mean(cls, y, sample_weight) -> "Standardizer":
+        """Weighted mean of the positive values as the scale, without a shift; 1 where none is positive."""
+        weight = (y > 0) * (sample_weight / sample_weight.max())[:, None]
+        total = weight.sum(axis=0)
+        with np.errstate(over="ignore"):
+            mean = (weight * y).sum(axis=0) / np.where(total > 0, total, 1.0)
+        if not np.isfinite(mean).all():
+            raise ValueError(
+                f"The mean of values up to {y.max():.3g} is not finite in float64. Rescale y to smaller units."
+            )
+        return cls(np.zeros(y.shape[1]), np.where(mean > 0, mean, 1.0))
+
+    @classmethod
     def identity(cls, n_columns: int) -> "Standardizer":
         """Leave values as they are."""
         return cls(np.zeros(n_columns), np.ones(n_columns))
