@@ -188,6 +188,9 @@ class PredictiveMixture:
         low, high = own.min(axis=0), own.max(axis=0)
         if self.likelihood.discrete:
             return self._discrete_quantile(q, low, high)
+        if self.likelihood.atom is not None:
+            at_atom = self._cdf(np.full(low.shape, self.likelihood.atom)) >= q
+            low, high = (np.where(at_atom, self.likelihood.atom, end) for end in (low, high))
         x, step = 0.5 * (low + high), high - low
         active = np.flatnonzero((high > low).ravel())
         x[high <= low] = high[high <= low]

@@ -29,7 +29,8 @@ class RegressorTask(RegressorMixin):
         [StrOptions(set(NAMED)), Likelihood],
         """str or Likelihood
         Distribution of y given the network's outputs: "normal", "laplace", "student_t", "lognormal", "gamma",
-        "poisson", "negative_binomial", or an object of :mod:`skuq.likelihoods`.""",
+        "poisson", "negative_binomial", "zero_inflated_gamma", "zero_inflated_poisson", "zero_inflated_negative_binomial", or an
+        object of :mod:`skuq.likelihoods`.""",
     )
 
     calibration: str | None = parameter(
@@ -119,7 +120,7 @@ class RegressorTask(RegressorMixin):
         if previous is not None:
             standardizer = previous.y_standardizer
         elif likelihood.target_transform in ("divide", "count"):
-            standardizer = Standardizer.by_mean(y, weight, exposure)
+            standardizer = Standardizer.by_mean(y, weight, exposure, of_positive=likelihood.has_zero_probability)
         elif self.standardize and likelihood.target_transform is not None:
             standardizer = Standardizer.fit(y, weight)
         else:
@@ -182,7 +183,8 @@ class RegressorTask(RegressorMixin):
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
 
     def _encodes(self):
-        return True
+        # A probability gains nothing from the bins: classifiers have none either.
+        return not resolve_likelihood(self.likelihood).has_zero_probability
 
     def _strata(self, y):
         return None

@@ -35,6 +35,9 @@ __all__ = [
     "Parameter",
     "Poisson",
     "StudentT",
+    "ZeroInflatedGamma",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
 ]
 
 # Standardised units. Keeps a density finite where a network fits a repeated target exactly.
@@ -343,8 +346,8 @@ class Likelihood(BaseEstimator):
         the frozen ``scipy.stats`` distribution, of which mean, var, cdf and ppf are taken; or these four methods instead.
     ``target_transform``
         "standardize" (the default): trained on (y − mean) / std; the parameters are then to have a "loc" and a "scale" in y's
-        units. "divide": on y / mean; the parameters are to have a "mean". None: trained on y itself. "count": on y itself too, and
-        a :class:`Parameter` that is `in_units` is a multiple of the mean of y.
+        units. "divide": on y / mean; the parameters are to have a "mean". None: trained on y itself. "count": on y itself
+        too, and a :class:`Parameter` that is `in_units` is a multiple of the mean of y.
     ``support``, ``discrete``
         the least and the largest target, and whether targets are integers.
 
@@ -380,6 +383,10 @@ class Likelihood(BaseEstimator):
     target_transform: str | None = "standardize"
     discrete = False
     support: tuple[float, float] = (-np.inf, np.inf)
+    # The least target, where it has a probability of its own and others have a density: the cdf jumps there.
+    atom: float | None = None
+    # Whether an output of the network is the probability of zero.
+    has_zero_probability = False
     _parameter_constraints: dict = {}
     # Arguments that the log density does not depend on: changing one compiles nothing anew.
     _not_in_density: tuple[str, ...] = ()
@@ -908,11 +915,12 @@ class _Count(Likelihood):
     def check_target(self, y):
         if np.any((y > 0) & (y != np.floor(y))) and not np.any(y < 0):
             name = type(self).__name__
+            of_rates = name if hasattr(self, "exposure") else "Poisson"
             raise ValueError(
                 f"The {name} likelihood needs targets that are counts (0, 1, 2, …), got y with minimum {np.min(y):g} "
-                f"({int(np.sum(y != np.floor(y)))} of {np.size(y)} values outside). For rates, give the counts as y and what they "
-                f"were divided by as a column of X: {name}(exposure='its name'). Choose another likelihood, such as 'gamma' or "
-                f"'normal', for numbers that were never counts."
+                f"({int(np.sum(y != np.floor(y)))} of {np.size(y)} values outside). For rates, give the counts as y, and "
+                f"what they were divided by as a column of X: {of_rates}(exposure='its name'). Choose another likelihood, "
+                f"such as 'gamma' or 'normal', for numbers that were never counts."
             )
         self._reject(y, (y < 0) | (y != np.floor(y)), "counts (0, 1, 2, …)")
         if np.max(y, initial=0.0) > LARGEST_COUNT:
@@ -1080,6 +1088,200 @@ def _large_poisson_cdf(k, rate):
         return np.where(k < 0, 0.0, np.where(np.isposinf(k), 1.0, inside))
 
 
+class _Hurdle(Likelihood):
+    """Zero with a probability of its own, and beyond it a family of positive targets, cut off above zero if it holds it."""
+
+    has_zero_probability = True
+    _truncates = False
+
+    def _positive(self) -> Likelihood:
+        """The family of the positive targets."""
+        raise NotImplementedError
+
+    def _log_above_zero(self, xp, parameters):
+        """Log P(Y > 0) of the family before it is cut off."""
+        raise NotImplementedError
+
+    def _positive_moments(self, parameters):
+        """Mean and variance of the positive targets."""
+        family = self._positive()
+        return family.mean(parameters), family.var(parameters)
+
+    def parameters(self):
+        return (*self._positive().parameters(), Parameter("zero", "logit", "input"))
+
+    def log_density(self, xp, y, parameters):
+        zero = y <= 0
+        positive = self._positive().log_density(xp, xp.where(zero, 1.0, y), parameters)
+        if self._truncates:
+            positive = positive - self._log_above_zero(xp, parameters)
+        return xp.where(zero, xp.log(parameters["zero"]), xp.log1p(-parameters["zero"]) + positive)
+
+    def initial_parameters(self, y, sample_weight):
+        fits = []
+        for column in y.T:
+            above = column > 0
+            # Without a positive target nothing is known of them: they start at 1.
+            target, weight = (column[above], sample_weight[above]) if above.any() else (np.ones(1), np.ones(1))
+            zero = np.clip(np.average(~above, weights=sample_weight), 1e-4, 1 - 1e-4)
+            fits.append({**self._positive().initial_parameters(target[:, None], weight), "zero": np.array([zero])})
+        return {name: np.concatenate([fit[name] for fit in fits]) for name in fits[0]}
+
+    def mean(self, parameters):
+        return (1 - parameters["zero"]) * self._positive_moments(parameters)[0]
+
+    def var(self, parameters):
+        # Law of total variance: within the positive targets, and between them and zero.
+        mean, var = self._positive_moments(parameters)
+        return (1 - parameters["zero"]) * (var + parameters["zero"] * mean**2)
+
+    def _above(self, parameters):
+        """P(Y > 0) of the family before it is cut off."""
+        return np.exp(self._log_above_zero(NUMPY, parameters)) if self._truncates else 1.0
+
+    def cdf(self, y, parameters):
+        y = np.asarray(y, float)
+        family = self._positive()
+        with np.errstate(all="ignore"):
+            survival = family.distribution(parameters).sf(y)
+            survival = np.where(np.isfinite(survival), survival, 1 - family.cdf(y, parameters))
+        survival = np.where(y < (1 if self.discrete else 0), 1.0, survival / self._above(parameters))
+        return np.where(y < 0, 0.0, 1 - (1 - parameters["zero"]) * survival)[()]
+
+    def ppf(self, q, parameters):
+        q = np.asarray(q, float)
+        at_zero = q <= parameters["zero"]
+        # What remains above, as a level of the family before it is cut off.
+        rest = np.where(at_zero, 0.5, (1 - q) / (1 - parameters["zero"]))
+        if not self.discrete:
+            quantile = self._positive().ppf(1 - rest, parameters)
+        else:
+            above = self._above(parameters)
+            # scipy's quantiles may fail within a rounding of P(Y = 0), where the least positive count is meant.
+            least = above * (1 - rest) <= 1e-15 * (1 - above)
+            quantile = self._positive().ppf(1 - np.where(least, 0.5, rest) * above, parameters)
+            quantile = np.where(least, 1.0, np.maximum(quantile, 1.0))
+            # That level is rounded; the cdf decides between neighbours.
+            quantile = quantile + (self.cdf(quantile, parameters) < q)
+            quantile = quantile - ((quantile > 1) & (self.cdf(quantile - 1, parameters) >= q))
+        return np.where(at_zero, 0.0, quantile)[()]
+
+
+class ZeroInflatedGamma(_Hurdle):
+    """Zero with a probability of its own, else gamma: a hurdle model for payments, rain, and other y ≥ 0 with many zeros.
+
+    P(Y = 0) is an output of the network through a logit; positive targets are :class:`Gamma` with a mean and a shape (Cragg
+    1971, "Some Statistical Models for Limited Dependent Variables"; Mullahy 1986, "Specification and Testing of Some
+    Modified Count Data Models"). The log density of y = 0 is a log probability, that of y > 0 a log density.
+
+    Parameters
+    ----------
+    shape : {"input", "constant"} or float > 0, default="constant"
+        Of positive targets, as for :class:`Gamma`.
+
+    Examples
+    --------
+    >>> from skuq.likelihoods import ZeroInflatedGamma
+    >>> payment = {"zero": 0.9, "mean": 1000.0, "shape": 2.0}
+    >>> float(ZeroInflatedGamma().ppf(0.5, payment)), round(float(ZeroInflatedGamma().mean(payment)), 6)
+    (0.0, 100.0)
+    """
+
+    family = "zero_inflated_gamma"
+    target_transform = "divide"
+    support = (0.0, np.inf)
+    atom = 0.0
+    _parameter_constraints = {"shape": _SCALE}
+
+    def __init__(self, shape="constant"):
+        self.shape = shape
+
+    def _positive(self):
+        return Gamma(shape=self.shape)
+
+    def check_target(self, y):
+        self._reject(y, y < 0, "zero or positive")
+
+    def location_information(self, parameters):
+        return (1 - parameters["zero"]) * self._positive().location_information(parameters)
+
+
+class ZeroInflatedPoisson(_Hurdle, _Count):
+    """Zero with a probability of its own, else Poisson cut off above zero: a hurdle model of counts.
+
+    P(Y = 0) is an output of the network through a logit; positive counts are Poisson given that they are positive (Mullahy 1986,
+    "Specification and Testing of Some Modified Count Data Models"). So zeros may be more than a Poisson distribution has,
+    or fewer. (In a model of structural zeros beside a Poisson distribution that has zeros too, Lambert 1992, the two kinds
+    cannot be told apart; the predictive distributions are the same where zeros are more.)
+
+    Examples
+    --------
+    >>> from skuq.likelihoods import ZeroInflatedPoisson
+    >>> round(float(ZeroInflatedPoisson().cdf(0, {"zero": 0.7, "rate": 3.0})), 6)
+    0.7
+    """
+
+    family = "zero_inflated_poisson"
+    _truncates = True
+
+    def _positive(self):
+        return Poisson()
+
+    def _log_above_zero(self, xp, parameters):
+        return xp.log(-xp.expm1(-parameters["rate"]))
+
+    def _positive_moments(self, parameters):
+        mean = parameters["rate"] / self._above(parameters)
+        return mean, np.maximum(mean * (1 + parameters["rate"] - mean), 0.0)
+
+    def location_information(self, parameters):
+        # log λ is the natural parameter: its information is the variance of y.
+        return (1 - parameters["zero"]) * self._positive_moments(parameters)[1]
+
+
+class ZeroInflatedNegativeBinomial(_Hurdle, _Count):
+    """Zero with a probability of its own, else negative binomial cut off above zero: a hurdle model of overdispersed counts.
+
+    As :class:`ZeroInflatedPoisson`, with positive counts that vary more.
+
+    Parameters
+    ----------
+    concentration : {"input", "constant"} or float > 0, default="constant"
+        Of positive counts, as for :class:`NegativeBinomial`.
+
+    Examples
+    --------
+    >>> from skuq.likelihoods import ZeroInflatedNegativeBinomial
+    >>> visits = {"zero": 0.7, "mean": 3.0, "concentration": 1.5}
+    >>> round(float(ZeroInflatedNegativeBinomial().cdf(0, visits)), 6)
+    0.7
+    """
+
+    family = "zero_inflated_negative_binomial"
+    _truncates = True
+    _parameter_constraints = {"concentration": _SCALE}
+
+    def __init__(self, concentration="constant"):
+        self.concentration = concentration
+
+    def _positive(self):
+        return NegativeBinomial(concentration=self.concentration)
+
+    def _log_above_zero(self, xp, parameters):
+        r = parameters["concentration"]
+        return xp.log(-xp.expm1(-r * xp.log1p(parameters["mean"] / r)))
+
+    def _positive_moments(self, parameters):
+        mu, r = parameters["mean"], parameters["concentration"]
+        mean = mu / self._above(parameters)
+        return mean, np.maximum(mean * (1 + mu / r + mu - mean), 0.0)
+
+    def location_information(self, parameters):
+        # The score of log μ is y r / (r + μ) less its mean.
+        share = parameters["concentration"] / (parameters["concentration"] + parameters["mean"])
+        return (1 - parameters["zero"]) * self._positive_moments(parameters)[1] * share**2
+
+
 def classification_head(n_classes: int) -> Head:
     """Head of a classifier: one logit for two classes, else one logit a class."""
     logits = (Parameter("logits", "identity", "input"),)
@@ -1094,6 +1296,9 @@ NAMED = {
     "gamma": Gamma,
     "poisson": Poisson,
     "negative_binomial": NegativeBinomial,
+    "zero_inflated_gamma": ZeroInflatedGamma,
+    "zero_inflated_poisson": ZeroInflatedPoisson,
+    "zero_inflated_negative_binomial": ZeroInflatedNegativeBinomial,
 }
 
 
