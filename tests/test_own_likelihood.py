@@ -286,6 +286,15 @@ def test_namespaces_compute_the_same(backend):
             np.testing.assert_allclose(getattr(xp, name)(tensors[0], 0.7), expected, rtol=1e-12, err_msg=name)
 
 
+@each_backend
+def test_where_takes_numbers(backend):
+    xp, array = filled(backend)
+    x = array(np.array([-1.0, 2.0]))
+    np.testing.assert_array_equal(xp.where(x > 0, x, 0.5), [0.5, 2.0])
+    np.testing.assert_array_equal(xp.where(x > 0, 1.0, x), [-1.0, 1.0])
+    np.testing.assert_array_equal(xp.where(x > 0, 1.0, 0.0), [0.0, 1.0])
+
+
 def test_stable_differences_of_log_gammas():
     x = np.geomspace(1e-3, 1e4, 200)
     stirling = special.gammaln(x) - ((x - 0.5) * np.log(x) - x + 0.5 * np.log(2 * np.pi))

@@ -18,6 +18,12 @@ def _of_two(function):
     return call
 
 
+def _where(condition, x, y):
+    like = next((v for v in (x, y) if isinstance(v, torch.Tensor)), torch.empty((), device=condition.device))
+    x, y = (v if isinstance(v, torch.Tensor) else like.new_full((), v) for v in (x, y))
+    return torch.where(condition, x, y)
+
+
 def _positive(raw):
     value = F.softplus(raw)
     # The same value, with the least slope where softplus is flatter.
@@ -49,6 +55,6 @@ TORCH = Namespace(
     sqrt=torch.sqrt,
     square=torch.square,
     tanh=torch.tanh,
-    where=torch.where,
+    where=_where,
     xlogy=_of_two(torch.xlogy),
 )
