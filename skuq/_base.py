@@ -44,13 +44,14 @@ class Target:
     ----------
     head : Head
     y : ndarray of shape (n_rows, n_targets), float32
-        Standardised values, counts, 0/1, or one-hot classes.
+        Standardised values, values over their mean, counts (their exposure in a last column, if the head has one), 0/1, or
+        one-hot classes.
     weight : ndarray of shape (n_rows,)
         Weight of each row in the loss: sample weight times class weight.
     strata : ndarray of shape (n_rows,) or None
         Class codes, for stratified held-out rows.
     standardizer : Standardizer
-        Shift and scale of the targets (0 and 1 where the likelihood is not standardised).
+        Shift and scale of the targets; of counts, which stay what they are, the scale is the unit of their mean.
     likelihood : Likelihood or None
         None for classifiers.
     """
@@ -64,13 +65,17 @@ class Target:
 
     @property
     def fixed(self) -> np.ndarray:
-        """Parameters of the likelihood that the user fixed, float32."""
-        return np.asarray(self.likelihood.fixed_values() if self.likelihood else (), np.float32)
+        """Parameters of the likelihood that the user fixed, then the units of the targets if the head has them, float32."""
+        return np.asarray(self.likelihood.fixed_values(self.standardizer.scale) if self.likelihood else (), np.float32)
 
     def marginal_fit(self) -> tuple[np.ndarray, np.ndarray]:
         """Raw outputs and raw constants at which training starts."""
         if self.likelihood:
-            return self.likelihood.initial_raw(self.y.astype(float), self.weight)
+            y, units = self.y[:, : self.head.n_outputs].astype(float), self.standardizer.scale
+            if self.head.has_exposure:
+                # Over all rows the mean count is the unit times the mean exposure.
+                units = units * np.average(self.y[:, -1].astype(float), weights=self.weight)
+            return self.likelihood.initial_raw(y, self.weight, units)
         frequency = np.clip(np.average(self.y, axis=0, weights=self.weight), 1e-4, 1 - 1e-4)
         raw = np.log(frequency / (1 - frequency)) if self.head.family == "bernoulli" else np.log(frequency)
         return raw, np.empty(0)
@@ -92,6 +97,8 @@ class State:
     fixed : ndarray of shape (head.n_fixed,)
     noise_scale : ndarray of shape (1, 1, n_outputs)
         Factor of the learned noise scale, from held-out rows.
+    noise_limit : ndarray of shape (1, 1, n_outputs)
+        Largest noise scale, after `noise_scale`, that held-out rows support; infinite where it is not limited.
     standardized : bool
         Whether rows and targets were standardised.
     settings : dict
@@ -115,6 +122,7 @@ class State:
     head: Head
     fixed: np.ndarray
     noise_scale: np.ndarray = field(default_factory=lambda: np.ones((1, 1, 1)))
+    noise_limit: np.ndarray = field(default_factory=lambda: np.full((1, 1, 1), np.inf))
     standardized: bool = True
     settings: dict = field(default_factory=dict)
     extra: object = None
@@ -268,8 +276,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         True,
         ["boolean"],
         """bool
-        Whether to standardise X, and y where the likelihood has a location and a scale. All results are in y's own
-        units either way.""",
+        Whether to standardise X, and y where the likelihood has a location and a scale. (Gamma and counts are always
+        described as multiples of their mean.) All results are in y's own units either way.""",
     )
     warm_start: bool = parameter(
         False,
@@ -372,6 +380,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             X = canonical_csr(X)
         weight = check_weights(sample_weight, X)
         y = self._check_target(y, weight)
+        exposure = self._exposure(X, weight)
         if previous is not None and self._form_of_data() != form_before:
             raise ValueError(
                 f"warm_start=True continues from the fit before, so the data must keep their form: expected {form_before}, "
@@ -380,6 +389,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         backend = backends.resolve(self.backend)
         index, weight = canonical_rows(X, y, weight)
         X, y = X[index], y[index]
+        exposure = None if exposure is None else exposure[index]
         copies = count_copies(X, y, weight)
         if previous is not None and not self._continues(previous):
             previous = None
@@ -388,17 +398,19 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         own, own_weight, own_copies = slice(None), weight, copies
         if plan is not None:
             own, own_weight, own_copies = plan.own.rows, plan.own.weights(weight), plan.own_copies
-        target = self._encode_target(y[own], own_weight, previous)
+        target = self._encode_target(y[own], own_weight, previous, None if exposure is None else exposure[own])
         problem = self._pose(X[own], own_weight, own_copies, target, sizes, seeds, previous)
         members, outcome = self._train(backend, problem, previous, context)
         trained = self._refine(problem, members, outcome.parameters)
         noise_scale, spread = self._fit_to_held_out(problem, members, trained)
+        noise_limit = self._noise_limit(problem, members, trained, noise_scale, spread)
         self.backend_ = backend
         self.n_iter_ = outcome.n_epochs
         self.loss_curve_ = outcome.losses
         self.loss_ = outcome.losses[-1] if outcome.losses else np.nan  # interrupted before the first step
         self.validation_loss_curve_ = outcome.held_out_losses or None
         self._finish(problem, noise_scale, spread, trained[members.kept])
+        self._state = replace(self._state, noise_limit=noise_limit)
         if plan is not None:
             self._calibrate(X, y, weight, plan, previous)
         self._report_weights()
@@ -451,6 +463,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             x_standardizer = Standardizer.fit(X, weight).without_constants()
         else:
             x_standardizer = Standardizer.identity(X.shape[1])
+        exposure = self._exposure_column(target.likelihood)
+        if exposure is not None:
+            x_standardizer = x_standardizer.without_column(exposure)
         encoding = self._encoding_of(X, sizes, previous)
         network = self._network(X.shape[1], encoding, sizes, target.head)
         scaled = x_standardizer.rows(X)
@@ -584,6 +599,20 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _l1(self) -> bool:
         return self.regularizer in ("l1", "elasticnet")
 
+    # What a task overrides.
+
+    def _exposure(self, X, weight):
+        """What each row's counts were gathered over, (n_rows,), or None."""
+        return None
+
+    def _exposure_column(self, likelihood) -> int | None:
+        """Position of the column of X that is no feature but what counts were gathered over."""
+        return None
+
+    def _by_position(self) -> dict:
+        """Parameters with which a copy of this estimator fits an array as it fits a frame with names."""
+        return {}
+
     # What a method overrides.
 
     _members_hold_out = False
@@ -623,6 +652,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """Factor of the learned noise, (1, 1, n_outputs), and share of the draws' spread, that held-out rows ask for."""
         raise NotImplementedError
 
+    def _noise_limit(self, problem: Problem, members: Members, parameters, noise_scale, spread) -> np.ndarray:
+        """Largest noise scale, (1, 1, n_outputs), that held-out rows support."""
+        return np.full((1, 1, 1), np.inf)
+
     def _draws(self, problem: Problem, parameters, spread=1.0) -> Draws:
         """The functions that trained parameters (n_networks, n_parameters) stand for, at a share of their spread."""
         return Draws(problem.network, self._mean_weights(problem.network, parameters), problem.features)
@@ -643,9 +676,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             target.head,
             target.fixed,
             noise_scale,
-            self.standardize,
-            {name: getattr(self, name) for name in self._predicts_with},
-            extra,
+            standardized=self.standardize,
+            settings={name: getattr(self, name) for name in self._predicts_with},
+            extra=extra,
             dropout_rate=self.dropout_rate * spread,
             encoding=problem.encoding,
         )
@@ -680,8 +713,13 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _set_coefficients(self, kernel, bias):
         state = self._state
         x, y = state.x_standardizer, state.y_standardizer
-        coef = kernel / x.scale * y.scale[:, None]
-        intercept = y.shift + y.scale * bias - coef @ x.shift
+        if state.likelihood is not None and state.likelihood.target_transform in ("divide", "count"):
+            # log mean = log of y's unit + raw output
+            slope, offset = np.ones_like(y.scale), np.log(y.scale)
+        else:
+            slope, offset = y.scale, y.shift
+        coef = kernel / x.scale * slope[:, None]
+        intercept = offset + slope * bias - coef @ x.shift
         self.coef_, self.intercept_ = self._coefficient_shapes(coef, intercept)
 
     # Shared by the predictions of both tasks.
@@ -767,6 +805,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             y_shift=state.y_standardizer.shift,
             y_scale=state.y_standardizer.scale,
             noise_scale=state.noise_scale[:, 0],
+            noise_limit=state.noise_limit[0, 0],
             log_target=state.likelihood is not None and state.likelihood.target_transform == "log",
             dropout_rate=state.dropout_rate,
             features=state.draws.features,

@@ -91,7 +91,7 @@ class ClassifierTask(ClassifierMixin):
             )
         return weights
 
-    def _encode_target(self, y, weight, previous) -> Target:
+    def _encode_target(self, y, weight, previous, exposure=None) -> Target:
         codes = y[:, 0].astype(int)
         head = classification_head(len(self.classes_))
         encoded = codes[:, None] if head.n_outputs == 1 else np.eye(len(self.classes_), dtype=np.float32)[codes]

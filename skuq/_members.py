@@ -82,7 +82,9 @@ class Members:
         def score(parameters):
             weights = weights_of(parameters)
             fit = fitting(weights)
-            if np.any(fit[spoken_for] > fit[self.scored].max() + leeway):
+            siblings = fit[self.scored]
+            # Losses of counts far from Poisson are large numbers; there, as far as siblings differ among themselves.
+            if np.any(fit[spoken_for] > siblings.max() + max(leeway, np.ptp(siblings))):
                 return np.full(self.count, np.inf)
             own = scoring(weights)
             # A sibling that diverged must not keep the others from being heard.
@@ -164,7 +166,7 @@ class HeldOut:
             raw = self._raw(views)
             constants = views.get("constants", np.zeros((len(raw), 0))).astype(float)
             parameters = link_parameters(self.target.head, raw, constants, self.target.fixed)
-            loss = self._loss(parameters)
+            loss = self._loss(*self.target.head.of_rows(parameters, self.y))
         return np.where(np.isfinite(loss), loss, np.inf)
 
     def _inputs(self, index):
@@ -183,23 +185,23 @@ class HeldOut:
         starts = range(0, self.index.shape[1], step)
         return np.concatenate([raw(self._inputs(self.index[:, i : i + step])) for i in starts], axis=1)
 
-    def _loss(self, parameters):
+    def _loss(self, parameters, y):
         head, weight = self.target.head, self.weight
         # A fold may hold nothing but rows of a class of weight 0.
         total = np.maximum(weight.sum(axis=1), np.finfo(float).tiny)
         if self.target.likelihood is None:
             logits = parameters["logits"]
             if head.family == "bernoulli":
-                nll = np.logaddexp(0, np.where(self.y > 0, -logits, logits))[..., 0]
+                nll = np.logaddexp(0, np.where(y > 0, -logits, logits))[..., 0]
             else:
                 shifted = logits - logits.max(axis=-1, keepdims=True)
-                nll = np.log(np.exp(shifted).sum(axis=-1)) - (shifted * self.y).sum(axis=-1)
+                nll = np.log(np.exp(shifted).sum(axis=-1)) - (shifted * y).sum(axis=-1)
             return (weight * nll).sum(axis=1) / total
         standardised = self.target.likelihood.on_training_scale()
         if not standardised.learns_scale:
-            nll = -standardised.logpdf(self.y, parameters).sum(axis=-1)
+            nll = -standardised.logpdf(y, parameters).sum(axis=-1)
             return (weight * nll).sum(axis=1) / total
-        own = standardised.best_scale(self.y, parameters, weight[..., None], axis=1)
+        own = standardised.best_scale(y, parameters, weight[..., None], axis=1)
         rescaled = {**parameters, "scale": parameters["scale"] * own}
-        nll = -standardised.logpdf(self.y, rescaled).sum(axis=-1)
+        nll = -standardised.logpdf(y, rescaled).sum(axis=-1)
         return (weight * nll).sum(axis=1) / total

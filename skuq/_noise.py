@@ -23,6 +23,8 @@ FAR_AWAY, WORSE = 5.0, 2.0
 SPREADS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.1)
 # Nats by which a narrower spread must be better before held-out rows are believed.
 NOTICEABLE = 0.01
+# Shares of the scales at held-out rows at which a limit of them is sought.
+LIMIT_LEVELS = (0.9, 0.95, 0.98, 1.0)
 
 
 def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:
@@ -192,6 +194,49 @@ def _members_apart(loc, has_seen, error, holder, weight) -> tuple[np.ndarray, np
     far = distance > FAR_AWAY**2 * np.median(distance, axis=0)
     wrong = mistake > WORSE**2 * np.median(mistake, axis=0)
     return far.any(axis=1), wrong.any(axis=1)
+
+
+def scale_limit(likelihood, mixtures, rows, parts, log_scale) -> np.ndarray:
+    """Largest scale of log y that rows support, (1, 1, n_outputs), for a mean that one row's scale must not rule.
+
+    The mean of a log-normal y is exp(loc + scale² / 2) and so grows with the largest scales, which few rows speak for, as none of
+    the other predictions does. Limits that cost the rows no noticeable likelihood are all alike to it; of these the one stands
+    under which the means lie nearest to y.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        Of log y, on the training scale.
+    mixtures : list of dict
+        Parameters of each network's predictive mixture at its rows, (n_draws, n_rows, n_outputs), noise factor included.
+    rows : Rows
+    parts : list of Part
+        Rows of each mixture.
+    log_scale : ndarray of shape (n_outputs,)
+        Units of log y in one standardised unit.
+    """
+    y, weight = targets_and_weights(rows, parts)
+    joined = {
+        name: np.concatenate([np.broadcast_to(own[name], own["loc"].shape) for own in mixtures], axis=1)
+        for name in mixtures[0]
+    }
+    loc, scale = joined["loc"], joined["scale"]
+    limits = []
+    for j, unit in enumerate(log_scale):
+        candidates = np.quantile(scale[..., j], LIMIT_LEVELS)
+        # Of all means and targets alike, so that their squares are finite.
+        top = max(float((unit * y[:, j]).max()), float((unit * loc[..., j]).max()))
+        losses, errors = [], []
+        for limit in candidates:
+            own = {"loc": loc[..., j], "scale": np.minimum(scale[..., j], limit)}
+            density = logsumexp(likelihood.logpdf(y[:, j], own), axis=0) - np.log(len(loc))
+            losses.append(-np.average(density, weights=weight))
+            exponent = unit * own["loc"] + 0.5 * (unit * own["scale"]) ** 2 - top
+            means = np.exp(np.minimum(exponent, 300.0)).mean(axis=0)
+            errors.append(np.average((means - np.exp(unit * y[:, j] - top)) ** 2, weights=weight))
+        alike = np.array(losses) <= min(losses) + 0.5 * NOTICEABLE
+        limits.append(candidates[np.argmin(np.where(alike, errors, np.inf))])
+    return np.array(limits)[None, None]
 
 
 def targets_and_weights(rows, parts) -> tuple[np.ndarray, np.ndarray]:

@@ -3,12 +3,15 @@
 from numbers import Integral
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import RegressorMixin, clone
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
 from ._base import Target
-from ._noise import NOTICEABLE, ensemble_factor, fit_siblings
+from ._folds import Part
+from ._members import MAX_HELD_OUT
+from ._noise import NOTICEABLE, ensemble_factor, fit_siblings, scale_limit
 from ._parameters import estimator, parameter
 from ._prediction.conformal import Band, columns, conformal_interval
 from ._predictive import PredictiveMixture, Uncertainty
@@ -30,7 +33,8 @@ class RegressorTask(RegressorMixin):
         [StrOptions(set(NAMED)), Likelihood],
         """str or Likelihood
         Distribution of y given the network's outputs: "normal", "laplace", "student_t", "lognormal", "gamma",
-        "poisson", "negative_binomial", or an object of :mod:`skuq.likelihoods`.""",
+        "poisson", "negative_binomial", "zero_inflated_gamma", "zero_inflated_poisson", "zero_inflated_negative_binomial", or an
+        object of :mod:`skuq.likelihoods`.""",
     )
 
     calibration: str | None = parameter(
@@ -61,7 +65,7 @@ class RegressorTask(RegressorMixin):
         named = isinstance(self.likelihood, str) and self.likelihood in NAMED
         if named or isinstance(self.likelihood, Likelihood):
             family = NAMED[self.likelihood]() if named else self.likelihood
-            tags.target_tags.positive_only = family.target_transform != "standardize"
+            tags.target_tags.positive_only = family.support[0] >= 0
         return tags
 
     def _check_target(self, y, sample_weight):
@@ -72,21 +76,69 @@ class RegressorTask(RegressorMixin):
         self.n_outputs_ = y.shape[1]
         return y
 
-    def _encode_target(self, y, weight, previous) -> Target:
+    def _exposure_column(self, likelihood):
+        column = getattr(likelihood, "exposure", None)
+        if column is None:
+            return None
+        what = f"{type(likelihood).__name__}(exposure={column!r})"
+        if isinstance(column, str):
+            names = getattr(self, "feature_names_in_", None)
+            if names is None:
+                raise ValueError(
+                    f"{what} names a column, but X has no column names, got an array. Pass a DataFrame, or the column's position."
+                )
+            found = np.flatnonzero(names == column)
+            if not len(found):
+                raise ValueError(f"{what} names no column of X, which has {names.tolist()}. Pass one of these names.")
+            return int(found[0])
+        if column >= self.n_features_in_:
+            raise ValueError(
+                f"{what}: X has {self.n_features_in_} columns. Pass a position from 0 to {self.n_features_in_ - 1}."
+            )
+        return int(column)
+
+    def _exposure(self, X, weight=None):
+        likelihood = resolve_likelihood(self.likelihood) if weight is not None else self._state.likelihood
+        column = self._exposure_column(likelihood)
+        if column is None:
+            return None
+        exposure = X[:, [column]]
+        exposure = np.asarray(exposure.toarray() if sparse.issparse(exposure) else exposure, float)[:, 0]
+        counted = exposure if weight is None else exposure[weight > 0]
+        if np.any(counted <= 0):
+            raise ValueError(
+                f"The exposure of counts must be positive, got a minimum of {counted.min():g} in column {likelihood.exposure!r} "
+                f"({np.count_nonzero(counted <= 0)} of {len(counted)} rows ≤ 0). Leave rows without exposure out."
+            )
+        return exposure
+
+    def _by_position(self):
+        column = self._exposure_column(resolve_likelihood(self.likelihood))
+        if column is None:
+            return {}
+        return {"likelihood": clone(self.likelihood).set_params(exposure=column)}
+
+    def _encode_target(self, y, weight, previous, exposure=None) -> Target:
         likelihood = clone(resolve_likelihood(self.likelihood))  # changing the parameter later changes no prediction
         y = likelihood.transform_target(y)
         if previous is not None:
             standardizer = previous.y_standardizer
+        elif likelihood.target_transform in ("divide", "count"):
+            standardizer = Standardizer.by_mean(y, weight, exposure, of_positive=likelihood.has_zero_probability)
         elif self.standardize and likelihood.target_transform is not None:
             standardizer = Standardizer.fit(y, weight)
         else:
             standardizer = Standardizer.identity(y.shape[1])
-        z = ((y - standardizer.shift) / standardizer.scale).astype(np.float32)
+        z = y if likelihood.target_transform == "count" else (y - standardizer.shift) / standardizer.scale
+        if likelihood.target_transform == "divide":
+            check_multiples(z, likelihood)
+        z = (z if exposure is None else np.column_stack([z, exposure])).astype(np.float32)
         return Target(likelihood.head(y.shape[1]), z, weight, None, standardizer, likelihood)
 
     def _continues(self, previous):
-        likelihood = resolve_likelihood(self.likelihood)
-        return super()._continues(previous) and previous.likelihood.target_transform == likelihood.target_transform
+        now, before = resolve_likelihood(self.likelihood), previous.likelihood
+        same_exposure = self._exposure_column(now) == self._exposure_column(before)
+        return super()._continues(previous) and before.target_transform == now.target_transform and same_exposure
 
     def _fit_to_held_out(self, problem, members, parameters):
         target, rows = problem.target, problem.rows
@@ -113,13 +165,30 @@ class RegressorTask(RegressorMixin):
         factor, spread = best
         return factor[None, None], spread
 
+    def _noise_limit(self, problem, members, parameters, noise_scale, spread):
+        target = problem.target
+        if not (target.likelihood.target_transform == "log" and target.head.scales_loss):
+            return super()._noise_limit(problem, members, parameters, noise_scale, spread)
+        networks, parts = members.scored, [members.held_out[m] for m in members.scored]
+        if not members.holds_out:
+            n_rows = len(problem.rows.weight)
+            networks, parts = members.kept[:1], [Part(np.arange(0, n_rows, -(-n_rows // MAX_HELD_OUT)))]
+        mixtures = []
+        for m, part in zip(networks, parts, strict=True):
+            own = self._training_mixture(problem, members, parameters, [m], part.rows, spread)
+            mixtures.append({**own, "scale": own["scale"] * noise_scale})
+        return scale_limit(
+            target.likelihood.on_training_scale(), mixtures, problem.rows, parts, target.standardizer.scale
+        )
+
     def _training_mixture(self, problem, members, parameters, networks, index, spread=1.0) -> dict:
         """Likelihood parameters that the draws of some networks give training rows, (n_draws, n_rows, n_outputs)."""
         raw, constants = self._draws(problem, parameters[networks], spread).raw(problem.rows.take(index))
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
 
     def _encodes(self):
-        return True
+        # A probability gains nothing from the bins: classifiers have none either.
+        return not resolve_likelihood(self.likelihood).has_zero_probability
 
     def _strata(self, y):
         return None
@@ -144,7 +213,8 @@ class RegressorTask(RegressorMixin):
         """Parameters in standardised units → mixture in y's units."""
         state = self._state
         if state.likelihood.learns_scale:
-            parameters = {**parameters, "scale": parameters["scale"] * state.noise_scale}
+            scale = np.minimum(parameters["scale"] * state.noise_scale, state.noise_limit)
+            parameters = {**parameters, "scale": scale}
         y = state.y_standardizer
         parameters = state.likelihood.to_target_units(parameters, y.shift, y.scale)
         return PredictiveMixture(state.likelihood, parameters, self._single_output, model_variance)
@@ -155,7 +225,26 @@ class RegressorTask(RegressorMixin):
 
     def _summarize_checked(self, X, summary):
         """The same for rows that are validated already."""
-        return np.concatenate([summary(self._mixture(rows)) for rows in self._chunks(X)])
+        return np.concatenate([summary(mixture) for mixture in self._mixtures(X)])
+
+    def _mixtures(self, X):
+        """Mixtures of stretches of validated rows, each row for its own exposure."""
+        exposure, start = self._exposure(X), 0
+        for rows in self._chunks(X):
+            yield self._exposed(self._mixture(rows), exposure, start)
+            start += len(rows)
+
+    def _exposed(self, mixture, exposure, start):
+        """A mixture for exposure 1 made one for the exposures of its rows, which are `exposure[start:]`."""
+        if exposure is None:
+            return mixture
+        own = exposure[start : start + mixture.shape[1], None]
+        return PredictiveMixture(
+            mixture.likelihood,
+            self._state.head.exposed(mixture.parameters, own),
+            self._single_output,
+            mixture.model_variance,
+        )
 
     def _conformity_scores(self, X, y):
         """Scores of validated rows that the model has not seen: their errors in its standard deviations."""
@@ -222,7 +311,7 @@ class RegressorTask(RegressorMixin):
         """Central prediction interval, noise included.
 
         Fitted with ``calibration="conformal"``: mean ± as many standard deviations as held-out rows say are needed for
-        `coverage`. It is not below 0 where the likelihood holds no negative y.
+        `coverage`, cut off at the ends of the likelihood's support.
 
         Parameters
         ----------
@@ -247,7 +336,7 @@ class RegressorTask(RegressorMixin):
             each = [conformal_interval([band], scores, level) for level in np.atleast_1d(levels).tolist()]
             interval = np.stack(each, axis=-1) if levels.ndim else each[0]
             interval = interval[:, 0] if self._single_output else interval
-            return interval if self._state.likelihood.target_transform == "standardize" else np.maximum(interval, 0.0)
+            return np.clip(interval, *self._state.likelihood.support)
         tails = np.stack([0.5 - levels / 2, 0.5 + levels / 2])
         ends = self._summarize(X, lambda mixture: mixture.ppf(tails.ravel()))
         return ends.reshape(*ends.shape[:-1], *tails.shape)
@@ -265,7 +354,7 @@ class RegressorTask(RegressorMixin):
             Holds all draws of all rows: 8 bytes · n_draws · n_samples for each parameter.
         """
         X = self._check_rows(X)
-        parts = [self._mixture(rows) for rows in self._chunks(X)]
+        parts = list(self._mixtures(X))
         joined = {
             name: np.concatenate([part.parameters[name] for part in parts], axis=1) for name in parts[0].parameters
         }
@@ -293,8 +382,10 @@ class RegressorTask(RegressorMixin):
         rng = check_random_state(random_state)
         choose = self._function_sampler(n_samples, rng)
         samples = []
+        exposure, start = self._exposure(X), 0
         for rows in self._chunks(X):
-            chosen = choose(rows)
+            chosen = self._exposed(choose(rows), exposure, start)
+            start += len(rows)
             samples.append(np.moveaxis(self._state.likelihood.rvs(chosen.parameters, rng), 0, -1))
         sample = np.concatenate(samples)
         return sample[:, 0] if self._single_output else sample
@@ -309,3 +400,13 @@ class RegressorTask(RegressorMixin):
             return PredictiveMixture(mixture.likelihood, parameters, self._single_output)
 
         return choose
+
+
+def check_multiples(z, likelihood):
+    """Raise ValueError where multiples of the mean are not numbers that float32 tells from zero and infinity."""
+    limit = 1e37
+    if not np.all((z == 0) | ((np.abs(z) >= 1 / limit) & (np.abs(z) <= limit))):
+        raise ValueError(
+            f"The {type(likelihood).__name__} likelihood holds targets between 1e-37 and 1e37 times their mean, got y between "
+            f"{np.min(z):.3g} and {np.max(z):.3g} times its mean. Use likelihood='lognormal', which is trained on log y."
+        )

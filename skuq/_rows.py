@@ -214,6 +214,36 @@ class Standardizer:
         """Send columns that never varied to zero whatever their value: nothing was learned of them."""
         return Standardizer(self.shift, np.where(self.constant, np.inf, self.scale))
 
+    def without_column(self, column: int) -> "Standardizer":
+        """Send one column to zero: it is no feature."""
+        scale = self.scale.astype(float)
+        scale[column] = np.inf
+        return Standardizer(self.shift, scale, self.constant)
+
+    @classmethod
+    def by_mean(cls, y, sample_weight, exposure=None, of_positive=False) -> "Standardizer":
+        """Weighted mean of y as the scale, without a shift; 1 where it is not positive.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_rows, n_outputs), ≥ 0
+        sample_weight : ndarray of shape (n_rows,)
+        exposure : ndarray of shape (n_rows,), optional
+            The mean is then one for an exposure of 1.
+        of_positive : bool
+            Whether rows with y = 0 are left out.
+        """
+        weight = np.repeat((sample_weight / sample_weight.max())[:, None], y.shape[1], axis=1)
+        weight = weight * (y > 0) if of_positive else weight
+        total = weight.sum(axis=0) if exposure is None else (weight * exposure[:, None]).sum(axis=0)
+        with np.errstate(over="ignore"):
+            mean = (weight * y).sum(axis=0) / np.where(total > 0, total, 1.0)
+        if not np.isfinite(mean).all():
+            raise ValueError(
+                f"The mean of values up to {y.max():.3g} is not finite in float64. Rescale y to smaller units."
+            )
+        return cls(np.zeros(y.shape[1]), np.where(mean > 0, mean, 1.0))
+
     @classmethod
     def identity(cls, n_columns: int) -> "Standardizer":
         """Leave values as they are."""

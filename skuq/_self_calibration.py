@@ -193,7 +193,7 @@ def _weights(parts, weight):
 
 def _fit_folds(model, X, y, weight, plan, before):
     """One fitted model a fold, without calibration of its own."""
-    plain = clone(model).set_params(calibration=None)
+    plain = clone(model).set_params(calibration=None, **model._by_position())
     fitted = []
     for k, seed in enumerate(np.random.SeedSequence(plan.seed).generate_state(len(plan.used))):
         settings = clone(plain).set_params(random_state=int(seed)).get_params(deep=False)

@@ -204,7 +204,7 @@ class BNNRegressor(RegressorTask, _BNN):
 
     def _encodes(self):
         # The covariance of a layer grows with the square of its inputs.
-        return self.posterior == "mean_field"
+        return self.posterior == "mean_field" and super()._encodes()
 
 
 @estimator

@@ -1,21 +1,29 @@
 """Likelihoods: the distribution of one target given what the network says about a row.
 
-A likelihood is data and formulas. The data (:meth:`Likelihood.head`) tell the network how many numbers to
-output and by which link each becomes a parameter; the formulas are those of ``scipy.stats``. The backends hold
-the differentiable log densities of the same families (TensorFlow Probability, ``torch.distributions``).
+A likelihood is data and formulas. The data (:meth:`Likelihood.head`) tell the network how many numbers to output and by
+which link each becomes a parameter. The log density stands once (:meth:`Likelihood.log_density`), written against the
+functions of ``skuq/_namespace.py``, which NumPy and every backend fill; the other formulas are those of ``scipy.stats``.
 
 Pass one to a regressor, ``likelihood=Normal(scale="constant")``, or its name with its defaults,
-``likelihood="normal"``. Its parameters are searchable, ``likelihood__scale``.
+``likelihood="normal"``. Its parameters are searchable, ``likelihood__scale``. A subclass of :class:`Likelihood` is a
+likelihood of your own.
 """
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
+from functools import cached_property
+from math import log, pi
+from numbers import Integral, Real
+from types import FunctionType
 
+import joblib
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
+from ._namespace import NUMPY, log_excess, log_gamma_half_step, stirling_rest
 from ._predictive import smallest_count
 
 __all__ = [
@@ -25,19 +33,38 @@ __all__ = [
     "LogNormal",
     "NegativeBinomial",
     "Normal",
+    "Parameter",
     "Poisson",
     "StudentT",
+    "ZeroInflatedGamma",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
 ]
 
 # Standardised units. Keeps a density finite where a network fits a repeated target exactly.
 SCALE_FLOOR = 1e-3
-# Training takes a softplus for at least this steep, as it is at −6.9: noise that one bad step threw far below its floor would
-# else never come back.
-LEAST_SLOPE = 1e-3
-# A mean of e^20 ≈ 5e8 is the largest of which scipy gives Poisson quantiles.
-EXP_LIMIT = 20.0
+# Means of rows are sought from e^−30 to e^30 ≈ 1e13 times the mean of y: the squares of gradients, which go with y over the mean,
+# then stay finite in float32.
+EXP_LIMIT = 30.0
+# Larger numbers are no exact counts in float64.
+LARGEST_COUNT = 2.0**53
+# From this mean on, Poisson quantiles are expanded about the normal's and corrected by the cdf: scipy's are NaN at 1e12; and the
+# tails of the cdf, from so many standard deviations on, are asymptotic: scipy's series stop early there.
+LARGE_RATE, FAR_TAIL = 1e6, 4.0
+# A probability stays 3e-7 away from 0 and 1: float32 tells these from 1.
+LOGIT_LIMIT = 15.0
 # Log-normal: with |log mean| ≤ 100 and a scale of log y ≤ 10 the variance stays below e^400.
 LOG_LIMIT, LOG_SCALE_LIMIT = 100.0, 10.0
+# Raw values between which a link of the user's own is inverted.
+RAW_LIMIT = 100.0
+
+# The maps from an unbounded raw value to a parameter's range, with the functions of a namespace.
+LINKS: dict[str, Callable] = {
+    "identity": lambda xp, raw: raw,
+    "softplus": lambda xp, raw: xp.positive(raw),
+    "exp": lambda xp, raw: xp.exp(xp.clip(raw, -EXP_LIMIT, EXP_LIMIT)),
+    "logit": lambda xp, raw: xp.sigmoid(xp.clip(raw, -LOGIT_LIMIT, LOGIT_LIMIT)),
+}
 
 
 @dataclass(frozen=True)
@@ -48,32 +75,141 @@ class Parameter:
     ----------
     name : str
         Its name in the family, such as "loc".
-    link : {"identity", "softplus", "exp"}
-        The map from the unbounded raw value: ``floor + link(raw)``.
+    link : {"identity", "softplus", "exp", "logit"} or callable
+        How the parameter comes from the unbounded raw value r: ``floor + link(r)``. "identity": r. "softplus":
+        log(1 + eʳ) > 0. "exp": eʳ > 0. "logit": 1 / (1 + e⁻ʳ), a probability. Or a monotone function of your own,
+        ``link(xp, raw)``, written as a log density is.
     source : {"input", "constant", "fixed"}
         "input": an output of the network, different for each row. "constant": one learned number per
-        target. "fixed": a number the user gave, never trained.
+        target. "fixed": a number the user gave, never trained: the likelihood's attribute of the same name.
     floor : float
         Added to the linked value.
+    in_units : bool
+        Whether the value is then multiplied by the mean of the target over all rows (``target_transform="count"``): counts stay
+        whole numbers in training, and the network says how many times the mean of all rows a row's mean is.
     """
 
     name: str
-    link: str
+    link: str | Callable
     source: str
     floor: float = 0.0
+    in_units: bool = False
 
 
-@dataclass(frozen=True)
+class _GivenAtRunTime:
+    """Stands for a fixed number while its density is compiled: the number itself is an input of the compiled function."""
+
+    def __repr__(self):
+        return "<a fixed number: read it from parameters[…], not from self>"
+
+
+_GIVEN_AT_RUN_TIME = _GivenAtRunTime()
+
+
+def _content(value):
+    """Hashable that is equal for equal settings, whatever objects hold them."""
+    if isinstance(value, (str, Real, type, type(None), _GivenAtRunTime)):
+        return value
+    if isinstance(value, tuple):
+        return tuple(map(_content, value))
+    if isinstance(value, FunctionType):
+        cells = tuple(_content(cell.cell_contents) for cell in value.__closure__ or ())
+        defaults = _content((value.__defaults__, tuple((value.__kwdefaults__ or {}).items())))
+        return value.__module__, value.__code__, defaults, cells
+    return joblib.hash(value)
+
+
+class Density:
+    """The log density of a likelihood: equal and hashed by its class and settings, without the numbers the user fixed.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    """
+
+    def __init__(self, likelihood):
+        self.likelihood = likelihood
+
+    def __reduce__(self):
+        return Density, (self.likelihood,)
+
+    @cached_property
+    def _compiled(self):
+        likelihood = copy.copy(self.likelihood)
+        for parameter in likelihood.parameters():
+            if parameter.source == "fixed":
+                setattr(likelihood, parameter.name, _GIVEN_AT_RUN_TIME)
+        return likelihood
+
+    @cached_property
+    def _key(self):
+        settings = self._compiled.get_params(deep=False)
+        ignored = self.likelihood._not_in_density
+        return type(self.likelihood), tuple((k, _content(v)) for k, v in sorted(settings.items()) if k not in ignored)
+
+    def __eq__(self, other):
+        return isinstance(other, Density) and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)
+
+    def __call__(self, xp, y, parameters):
+        """Log density of targets, in nats: see :meth:`Likelihood.log_density`."""
+        return self._compiled.log_density(xp, y, parameters)
+
+
+@dataclass(frozen=True, eq=False)
 class Head:
-    """What a network's output means: the family, its parameters, the number of targets.
+    """What a network's output means: the density, its parameters, the number of targets.
 
     Raw outputs stand parameter by parameter: columns ``[j * n_outputs, (j + 1) * n_outputs)`` belong to the j-th
-    parameter of source "input". The learned constants are laid out the same way.
+    parameter of source "input". The learned constants are laid out the same way. Heads are equal where their settings
+    are: compiled functions are found by them.
+
+    Attributes
+    ----------
+    family : str
+        Name of a family of skuq's own, or of a classifier's: "bernoulli", "categorical". Empty for a user's likelihood.
+    parameters : tuple of Parameter
+    n_outputs : int
+    density : Density or None
+        None for classifiers, whose cross entropy is each backend's own.
+    has_exposure : bool
+        Whether the last column of targets is the row's exposure, which multiplies the parameters that are `in_units`.
     """
 
     family: str
     parameters: tuple[Parameter, ...]
     n_outputs: int
+    density: Density | None = None
+    has_exposure: bool = False
+
+    @cached_property
+    def _key(self):
+        parameters = tuple((p.name, _content(p.link), p.source, p.floor, p.in_units) for p in self.parameters)
+        return self.family, parameters, self.n_outputs, self.density, self.has_exposure
+
+    def __eq__(self, other):
+        return isinstance(other, Head) and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)
+
+    def __reduce__(self):
+        if self.density is not None and any(callable(p.link) for p in self.parameters):
+            # A link written inside the likelihood has no name to be pickled by: the likelihood makes it anew.
+            return _head_of, (self.density.likelihood, self.n_outputs)
+        return Head, (self.family, self.parameters, self.n_outputs, self.density, self.has_exposure)
+
+    def of_rows(self, parameters: dict, y):
+        """Parameters for each row's exposure, and its targets alone, from what holds for exposure 1 and a trainer's targets."""
+        if not self.has_exposure:
+            return parameters, y
+        return self.exposed(parameters, y[..., self.n_outputs :]), y[..., : self.n_outputs]
+
+    def exposed(self, parameters: dict, exposure) -> dict:
+        """Parameters for an exposure, of shape (..., 1): those that are `in_units` go with it."""
+        return parameters | {p.name: parameters[p.name] * exposure for p in self.parameters if p.in_units}
 
     def _count(self, source: str) -> int:
         return sum(parameter.source == source for parameter in self.parameters)
@@ -90,26 +226,91 @@ class Head:
 
     @property
     def n_fixed(self) -> int:
-        """Number of numbers fixed by the user."""
-        return self._count("fixed")
+        """Number of numbers that training does not change: those fixed by the user, then one unit a target, if any."""
+        return self._count("fixed") + (self.n_outputs if self.has_units else 0)
+
+    @property
+    def has_units(self) -> bool:
+        """Whether a parameter is multiplied by the unit of its target."""
+        return any(parameter.in_units for parameter in self.parameters)
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the β-NLL weights losses: the scale is an output of the network."""
+        return any(p.name == "scale" and p.source == "input" for p in self.parameters)
+
+    @property
+    def padding_target(self) -> float:
+        """A target inside the support: for rows that only pad a batch."""
+        likelihood = self.density.likelihood if self.density else Likelihood()
+        low, high = likelihood.support
+        if low < 1 < high:
+            return 1.0
+        if np.isfinite(low) and np.isfinite(high):
+            middle = 0.5 * (low + high)
+            return float(np.floor(middle) if likelihood.discrete else middle)
+        return float(low + 1 if np.isfinite(low) else high - 1)
 
 
-def apply_link(link: str, raw: np.ndarray) -> np.ndarray:
+def _head_of(likelihood, n_outputs):
+    return likelihood.head(n_outputs)
+
+
+def apply_link(link: str | Callable, raw, xp=NUMPY):
     """Map raw values to a parameter's range (before its floor is added)."""
-    if link == "softplus":
-        return np.logaddexp(0.0, raw)
-    if link == "exp":
-        return np.exp(np.clip(raw, -EXP_LIMIT, EXP_LIMIT))
-    return raw
+    return link(xp, raw) if callable(link) else LINKS[link](xp, raw)
 
 
-def invert_link(link: str, value: np.ndarray) -> np.ndarray:
-    """Raw value that the link maps to `value`."""
+def invert_link(link: str | Callable, value: np.ndarray) -> np.ndarray:
+    """Raw value that the link maps to `value`; the nearest end of the raw range where there is none."""
     if link == "softplus":
         return value + np.log(-np.expm1(-value))
     if link == "exp":
         return np.log(value)
-    return value
+    if link == "logit":
+        return special.logit(value)
+    if not callable(link):
+        return value
+    value = np.asarray(value, float)
+    low, high = np.full(value.shape, -RAW_LIMIT), np.full(value.shape, RAW_LIMIT)
+    with np.errstate(all="ignore"):
+        rising = float(link(NUMPY, np.asarray(1.0))) > float(link(NUMPY, np.asarray(-1.0)))
+        for _ in range(64):
+            middle = 0.5 * (low + high)
+            below = (link(NUMPY, middle) < value) == rising
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return 0.5 * (low + high)
+
+
+def split_parameters(head: Head, raw, constants, fixed, xp=NUMPY) -> dict:
+    """Named parameters from raw outputs, with the arrays of any library.
+
+    Parameters
+    ----------
+    head : Head
+    raw : array of shape (..., n_rows, head.n_raw)
+    constants : array of shape (..., head.n_constants)
+    fixed : array of shape (head.n_fixed,)
+        The numbers that the user fixed, then the units of the targets.
+    xp : Namespace
+
+    Returns
+    -------
+    dict of array, each broadcastable to (..., n_rows, n_outputs)
+    """
+    values = {}
+    width, used = head.n_outputs, {"input": 0, "constant": 0, "fixed": 0}
+    for parameter in head.parameters:
+        i = used[parameter.source]
+        used[parameter.source] += 1
+        if parameter.source == "fixed":
+            values[parameter.name] = fixed[i]
+            continue
+        source = raw if parameter.source == "input" else constants[..., None, :]
+        linked = apply_link(parameter.link, source[..., i * width : (i + 1) * width], xp)
+        linked = linked + parameter.floor if parameter.floor else linked
+        values[parameter.name] = linked * fixed[head.n_fixed - width :] if parameter.in_units else linked
+    return values
 
 
 def link_parameters(head: Head, raw, constants, fixed) -> dict[str, np.ndarray]:
@@ -126,65 +327,133 @@ def link_parameters(head: Head, raw, constants, fixed) -> dict[str, np.ndarray]:
     -------
     dict of ndarray, each of shape (n_draws, n_rows, n_outputs) or broadcastable to it
     """
-    values = {}
-    width, i_input, i_constant, i_fixed = head.n_outputs, 0, 0, 0
-    for parameter in head.parameters:
-        if parameter.source == "fixed":
-            values[parameter.name] = np.full((1, 1, 1), float(fixed[i_fixed]))
-            i_fixed += 1
-            continue
-        if parameter.source == "input":
-            source = raw[..., i_input * width : (i_input + 1) * width]
-            i_input += 1
-        else:
-            source = constants[:, None, i_constant * width : (i_constant + 1) * width]
-            i_constant += 1
-        values[parameter.name] = parameter.floor + apply_link(parameter.link, source)
-    return values
+    values = split_parameters(head, raw, constants, np.asarray(fixed, float))
+    return {name: np.reshape(value, (1, 1, 1)) if np.ndim(value) == 0 else value for name, value in values.items()}
 
 
 class Likelihood(BaseEstimator):
-    """Base of the families: what a regressor needs to know of p(y | parameters).
+    """Base of the families, and of a likelihood of your own: what a regressor needs to know of p(y | parameters).
 
-    A subclass gives `family`, `target_transform`, :meth:`parameters` and :meth:`distribution`; everything else
-    follows. Parameters always travel as a dict of arrays under the names of :meth:`parameters`.
+    Parameters always travel as a dict of arrays under the names of :meth:`parameters`. A subclass has
+
+    ``parameters(self)``
+        a tuple of :class:`Parameter`: name, link, source, floor. The first says where y lies: its location, or its mean.
+    ``log_density(self, xp, y, parameters)``
+        log p(y | parameters) in nats, for targets on the scale that is trained on. Written once, with operators and the
+        functions of `xp`: ``abs, arctan, clip, constant, cos, digamma, erf, exp, expm1, lgamma, log, log1p, logaddexp,
+        maximum, minimum, sigmoid, sin, softplus, sqrt, square, tanh, where, xlogy`` of NumPy, TensorFlow or PyTorch.
+        Training computes in float32. Read a fixed number from `parameters`, not from `self`.
+    ``distribution(self, parameters)``
+        the frozen ``scipy.stats`` distribution, of which mean, var, cdf and ppf are taken; or these four methods instead.
+    ``target_transform``
+        "standardize" (the default): trained on (y − mean) / std; the parameters are then to have a "loc" and a "scale" in y's
+        units. "divide": on y / mean; the parameters are to have a "mean". None: trained on y itself. "count": on y itself
+        too, and a :class:`Parameter` that is `in_units` is a multiple of the mean of y.
+    ``support``, ``discrete``
+        the least and the largest target, and whether targets are integers.
+
+    and where the defaults do not serve: :meth:`check_target` (the closed support), :meth:`initial_parameters` and
+    :meth:`location_information` (found numerically), :meth:`best_scale` (by a search), :attr:`learns_scale`,
+    :attr:`loss_beta` (0). Constructor arguments are stored under their own names, as scikit-learn has it, so they can be cloned
+    and searched; ``_parameter_constraints`` declares their ranges.
+
+    Examples
+    --------
+    The Gumbel distribution of largest values, on every backend:
+
+    >>> from scipy import stats
+    >>> from skuq.likelihoods import Likelihood, Parameter
+    >>> class Gumbel(Likelihood):
+    ...     def parameters(self):
+    ...         return Parameter("loc", "identity", "input"), Parameter("scale", "softplus", "constant", 1e-3)
+    ...
+    ...     def log_density(self, xp, y, parameters):
+    ...         z = (y - parameters["loc"]) / parameters["scale"]
+    ...         return -z - xp.exp(-z) - xp.log(parameters["scale"])
+    ...
+    ...     def distribution(self, parameters):
+    ...         return stats.gumbel_r(parameters["loc"], parameters["scale"])
+    >>> round(float(Gumbel().logpdf(0.0, {"loc": 0.0, "scale": 1.0})), 6)
+    -1.0
     """
 
+    # Name of a family whose distribution the frameworks have too; a subclass does not inherit what it stands for.
     family: str = ""
-    # "standardize": train on (y − mean) / std. "log": on the standardised log y. None: on y itself.
+    # "standardize": train on (y − mean) / std. "log": on the standardised log y. "divide": on y / mean. "count": on y itself,
+    # parameters that are `in_units` being multiples of y's mean. None: on y itself.
     target_transform: str | None = "standardize"
     discrete = False
+    support: tuple[float, float] = (-np.inf, np.inf)
+    # The least target, where it has a probability of its own and others have a density: the cdf jumps there.
+    atom: float | None = None
+    # Whether an output of the network is the probability of zero.
+    has_zero_probability = False
     _parameter_constraints: dict = {}
+    # Arguments that the log density does not depend on: changing one compiles nothing anew.
+    _not_in_density: tuple[str, ...] = ()
 
     def validate(self):
-        """Raise ``InvalidParameterError`` if a constructor argument is out of range."""
+        """Raise if a constructor argument is out of range, or the family lacks what its transform of the target needs."""
         validate_parameter_constraints(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
+        names = {parameter.name for parameter in self.parameters()}
+        if self.target_transform == "standardize" and not {"loc", "scale"} <= names:
+            raise ValueError(
+                f"{type(self).__name__} has target_transform 'standardize', which needs parameters named 'loc' and "
+                f"'scale', got {sorted(names)}. Set target_transform = None to train on y itself, or name them so."
+            )
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Parameters of the family in the order of the network's outputs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no parameters(self), a tuple of Parameter.")
+
+    def log_density(self, xp, y, parameters):
+        """Log density of targets on the training scale (log mass for counts), in nats.
+
+        Parameters
+        ----------
+        xp : Namespace
+            Functions of the arrays at hand, see ``skuq/_namespace.py``.
+        y : array
+            Targets inside the support.
+        parameters : dict of array, broadcastable with `y`
+
+        Returns
+        -------
+        array of the broadcast shape
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no log_density(self, xp, y, parameters).")
 
     def distribution(self, parameters):
         """Frozen ``scipy.stats`` distribution with these parameters."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} has no distribution(self, parameters), a frozen scipy.stats distribution, nor mean, var, "
+            f"cdf and ppf of its own."
+        )
 
     def head(self, n_outputs: int) -> Head:
         """Head of a network for `n_outputs` independent targets."""
-        return Head(self.family, self.parameters(), n_outputs)
+        trained = self.on_training_scale()
+        # The frameworks' own distributions stand for skuq's own classes only: a subclass may have changed the density.
+        family = trained.family if NAMED.get(trained.family) is type(trained) else ""
+        has_exposure = getattr(self, "exposure", None) is not None
+        return Head(family, self.parameters(), n_outputs, Density(trained), has_exposure)
 
-    def fixed_values(self) -> tuple[float, ...]:
-        """Numbers given by the user for the parameters of source "fixed"."""
-        return tuple(
-            float(getattr(self, parameter.name)) for parameter in self.parameters() if parameter.source == "fixed"
-        )
+    def fixed_values(self, units=()) -> tuple[float, ...]:
+        """Numbers given by the user for the parameters of source "fixed", then `units` where a parameter is `in_units`."""
+        parameters = self.parameters()
+        given = [float(getattr(self, parameter.name)) for parameter in parameters if parameter.source == "fixed"]
+        in_units = any(parameter.in_units for parameter in parameters)
+        return (*given, *(map(float, units) if in_units else ()))
 
     @property
     def loss_beta(self) -> float:
         """Exponent of the β-NLL weight; 0 is the plain negative log-likelihood."""
-        return float(getattr(self, "beta", 0.0))
+        return 0.0
 
     def check_target(self, y):
         """Raise ``ValueError`` if a target lies outside the family's support."""
+        low, high = self.support
+        self._reject(y, (y < low) | (y > high), f"between {low:g} and {high:g}")
 
     def _reject(self, y, bad, support):
         if np.any(bad):
@@ -207,22 +476,29 @@ class Likelihood(BaseEstimator):
         -------
         dict of ndarray of shape (n_outputs,)
         """
-        return {"loc": np.zeros(y.shape[1]), "scale": np.ones(y.shape[1])}
+        fits = [marginal_fit(self, column, sample_weight) for column in y.T]
+        return {name: np.array([fit[name] for fit in fits]) for name in fits[0]}
 
-    def initial_raw(self, y, sample_weight):
-        """Raw outputs and raw constants of the marginal fit: two arrays, as `Head` lays them out."""
+    def initial_raw(self, y, sample_weight, units=1.0):
+        """Raw outputs and raw constants of the marginal fit: two arrays, as `Head` lays them out.
+
+        `units`, of shape (n_outputs,), multiply the parameters that are `in_units`.
+        """
         start = self.initial_parameters(y, sample_weight)
+        start = {**start, **{p.name: start[p.name] / units for p in self.parameters() if p.in_units}}
         raw = {"input": [np.empty(0)], "constant": [np.empty(0)]}
         for parameter in self.parameters():
             if parameter.source != "fixed":
-                linked = np.maximum(
-                    start[parameter.name] - parameter.floor, 1e-6 if parameter.link != "identity" else -np.inf
-                )
+                linked = start[parameter.name] - parameter.floor
+                if parameter.link in ("softplus", "exp", "logit"):
+                    linked = np.clip(linked, 1e-6, 1 - 1e-6 if parameter.link == "logit" else None)
                 raw[parameter.source].append(invert_link(parameter.link, linked))
         return np.concatenate(raw["input"]), np.concatenate(raw["constant"])
 
     def to_target_units(self, parameters, shift, scale):
-        """Map parameters from standardised units to y's: y = shift + scale · z."""
+        """Map parameters from the units of training to y's: y = shift + scale · z."""
+        if self.target_transform == "divide":
+            return {**parameters, "mean": parameters["mean"] * scale}
         if self.target_transform != "standardize":
             return parameters
         return {
@@ -236,8 +512,23 @@ class Likelihood(BaseEstimator):
         return y
 
     def location_information(self, parameters):
-        """Fisher information of the first raw output (location, or log mean) at these parameters."""
-        raise NotImplementedError
+        """Fisher information of the first raw output (location, or log mean) at these parameters.
+
+        By default the mean of the squared slope of the log density, by Gauss–Legendre quadrature over the levels of y.
+        """
+        nodes, weights = special.roots_legendre(20)
+        arrays = dict(zip(parameters, np.broadcast_arrays(*parameters.values()), strict=True))
+        first, step = self.parameters()[0], 1e-4
+        raw = invert_link(first.link, arrays[first.name] - first.floor)
+        information = np.zeros(raw.shape)
+        for level, weight in zip(0.5 + 0.5 * nodes, 0.5 * weights, strict=True):
+            y = self.ppf(level, arrays)
+            after, before = (
+                self.logpdf(y, {**arrays, first.name: first.floor + apply_link(first.link, raw + way * step)})
+                for way in (1, -1)
+            )
+            information += weight * ((after - before) / (2 * step)) ** 2
+        return information
 
     def on_training_scale(self) -> "Likelihood":
         """The likelihood of the values training sees: itself, or the normal of log y."""
@@ -246,7 +537,26 @@ class Likelihood(BaseEstimator):
     @property
     def learns_scale(self) -> bool:
         """Whether a noise scale is learned, so that held-out rows may rescale it."""
-        return False
+        learned = any(p.name == "scale" and p.source != "fixed" for p in self.parameters())
+        return learned and self.target_transform == "standardize"
+
+    def best_scale(self, y, parameters, weight, axis):
+        """Factor of the scale that maximises the likelihood of `y`, along `axis` (kept): by golden sections of its logarithm."""
+        y, weight, *arrays = np.broadcast_arrays(y, weight, *parameters.values())
+        arrays = dict(zip(parameters, arrays, strict=True))
+
+        def loss(log_factor):
+            scaled = {**arrays, "scale": arrays["scale"] * np.exp(log_factor)}
+            return -_weighted_sum(self.logpdf(y, scaled), weight, axis)
+
+        total = _weighted_sum(np.ones(y.shape), weight, axis)
+        low, high = np.full(total.shape, log(1e-3)), np.full(total.shape, log(1e3))
+        ratio = 0.5 * (5**0.5 - 1)
+        for _ in range(50):
+            left, right = high - ratio * (high - low), low + ratio * (high - low)
+            falls = loss(left) > loss(right)
+            low, high = np.where(falls, left, low), np.where(falls, high, right)
+        return np.exp(0.5 * (low + high))
 
     # scipy.stats has each formula; a family overrides one only where its own special function is much faster.
     def mean(self, parameters):
@@ -272,9 +582,14 @@ class Likelihood(BaseEstimator):
         return self.distribution(parameters).ppf(q)
 
     def logpdf(self, y, parameters):
-        """Log density, or log mass for counts, in nats."""
-        frozen = self.distribution(parameters)
-        return frozen.logpmf(y) if self.discrete else frozen.logpdf(y)
+        """Log density, or log mass for counts, in nats; −∞ outside the support."""
+        y = np.asarray(y, float)
+        low, high = self.support
+        outside = (y < low) | (y > high)
+        if self.discrete:
+            outside |= y != np.floor(y)
+        with np.errstate(all="ignore"):
+            return np.where(outside, -np.inf, self.log_density(NUMPY, y, parameters))[()]
 
     def pdf(self, y, parameters):
         """Density, or mass for counts."""
@@ -286,7 +601,40 @@ class Likelihood(BaseEstimator):
         return self.ppf(rng.uniform(1e-15, 1.0, size=shape), parameters)
 
 
-_SCALE = [StrOptions({"input", "constant"}), Interval(Real, 0, None, closed="neither")]
+def _weighted_sum(values, weight, axis):
+    # A row of weight 0 says nothing, even of a density that is 0.
+    return np.where(weight > 0, weight * values, 0.0).sum(axis=axis, keepdims=True)
+
+
+# Targets of which a marginal fit is found numerically, at most: quantiles stand for more.
+MOST_MARGINAL = 1000
+
+
+def marginal_fit(likelihood, y, weight) -> dict[str, float]:
+    """Parameters that maximise the likelihood of targets (n_rows,) of these weights, the same for all rows."""
+    order = np.argsort(y, kind="stable")
+    y, weight = y[order], weight[order]
+    if len(y) > MOST_MARGINAL:
+        cumulative = np.cumsum(weight)
+        levels = (np.arange(MOST_MARGINAL) + 0.5) / MOST_MARGINAL * cumulative[-1]
+        y, weight = y[np.minimum(np.searchsorted(cumulative, levels), len(y) - 1)], np.ones(MOST_MARGINAL)
+    head, fixed = likelihood.head(1), likelihood.fixed_values()
+    y, weight = y[:, None], weight[:, None] / weight.sum()
+
+    def values(raw):
+        return link_parameters(head, raw[None, None, : head.n_raw], raw[None, head.n_raw :], fixed)
+
+    def loss(raw):
+        value = -_weighted_sum(likelihood.logpdf(y, values(raw)), weight, axis=None).item()
+        return value if np.isfinite(value) else 1e300
+
+    start = np.zeros(head.n_raw + head.n_constants)
+    found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
+    return {name: value.item() for name, value in values(found).items()}
+
+
+# Fixed numbers: beyond these float32 loses the squares of the gradients they lead to, or the digits of the loss.
+_SCALE = [StrOptions({"input", "constant"}), Interval(Real, 1e-6, 1e6, closed="both")]
 
 
 def _scale_parameter(scale, name="scale", floor=SCALE_FLOOR):
@@ -295,6 +643,7 @@ def _scale_parameter(scale, name="scale", floor=SCALE_FLOOR):
 
 class _LocationScale(Likelihood):
     _parameter_constraints = {"scale": _SCALE, "beta": [Interval(Real, 0, 1, closed="both")]}
+    _not_in_density = ("beta",)
 
     def __init__(self, scale="input", beta=0.5):
         self.scale = scale
@@ -302,6 +651,9 @@ class _LocationScale(Likelihood):
 
     def parameters(self):
         return (Parameter("loc", "identity", "input"), _scale_parameter(self.scale))
+
+    def initial_parameters(self, y, sample_weight):
+        return {"loc": np.zeros(y.shape[1]), "scale": np.ones(y.shape[1])}
 
     def mean(self, parameters):
         return parameters["loc"] + 0.0 * parameters["scale"]
@@ -366,9 +718,9 @@ class Normal(_LocationScale):
     def ppf(self, q, parameters):
         return parameters["loc"] + parameters["scale"] * special.ndtri(q)
 
-    def logpdf(self, y, parameters):
+    def log_density(self, xp, y, parameters):
         z = (y - parameters["loc"]) / parameters["scale"]
-        return -0.5 * z * z - np.log(parameters["scale"]) - 0.5 * np.log(2 * np.pi)
+        return -0.5 * z * z - xp.log(parameters["scale"]) - 0.5 * log(2 * pi)
 
 
 class Laplace(_LocationScale):
@@ -389,6 +741,9 @@ class Laplace(_LocationScale):
     """
 
     family = "laplace"
+
+    def log_density(self, xp, y, parameters):
+        return -xp.abs(y - parameters["loc"]) / parameters["scale"] - xp.log(2 * parameters["scale"])
 
     def distribution(self, parameters):
         return stats.laplace(parameters["loc"], parameters["scale"])
@@ -423,7 +778,7 @@ class StudentT(_LocationScale):
     family = "student_t"
     _parameter_constraints = {
         **_LocationScale._parameter_constraints,
-        "df": [StrOptions({"constant"}), Interval(Real, 2, None, closed="neither")],
+        "df": [StrOptions({"constant"}), Interval(Real, 2, 1e12, closed="right")],
     }
 
     def __init__(self, scale="input", df="constant", beta=0.5):
@@ -432,6 +787,13 @@ class StudentT(_LocationScale):
 
     def parameters(self):
         return (*super().parameters(), _scale_parameter(self.df, "df", floor=2.0))
+
+    def log_density(self, xp, y, parameters):
+        df, scale = parameters["df"], parameters["scale"]
+        z = (y - parameters["loc"]) / scale
+        # log Γ((ν+1)/2) − log Γ(ν/2) − ½ log(νπ) tends to −½ log 2π, as the difference of two large terms.
+        norm = log_gamma_half_step(xp, 0.5 * df) - 0.5 * log(2 * pi)
+        return norm - xp.log(scale) - 0.5 * (df + 1) * xp.log1p(z * z / df)
 
     def distribution(self, parameters):
         return stats.t(parameters["df"], parameters["loc"], parameters["scale"])
@@ -472,14 +834,21 @@ class LogNormal(_LocationScale):
     """
 
     # Trained as a normal on log y; the Jacobian −log y does not depend on the network.
-    family = "normal"
+    family = "lognormal"
     target_transform = "log"
+    support = (0.0, np.inf)
 
     def distribution(self, parameters):
         return stats.lognorm(parameters["scale"], scale=np.exp(parameters["loc"]))
 
     def mean(self, parameters):
         return np.exp(parameters["loc"] + 0.5 * parameters["scale"] ** 2)
+
+    def logpdf(self, y, parameters):
+        y = np.asarray(y, float)
+        with np.errstate(all="ignore"):
+            log_density = self.on_training_scale().logpdf(np.log(y), parameters) - np.log(y)
+        return np.where(y > 0, log_density, -np.inf)[()]
 
     def on_training_scale(self):
         return Normal(scale=self.scale)
@@ -512,7 +881,8 @@ class Gamma(Likelihood):
     """
 
     family = "gamma"
-    target_transform = None
+    target_transform = "divide"
+    support = (0.0, np.inf)
     _parameter_constraints = {"shape": _SCALE}
 
     def __init__(self, shape="constant"):
@@ -520,6 +890,13 @@ class Gamma(Likelihood):
 
     def parameters(self):
         return (Parameter("mean", "exp", "input"), _scale_parameter(self.shape, "shape"))
+
+    def log_density(self, xp, y, parameters):
+        mean, k = parameters["mean"], parameters["shape"]
+        u = y / mean
+        # k log k − k − log Γ(k) = ½ log(k / 2π) − rest, without the difference of large terms.
+        norm = 0.5 * xp.log(k) - 0.5 * log(2 * pi) - stirling_rest(xp, k)
+        return xp.xlogy(k - 1.0, u) + k * (1.0 - u) - xp.log(mean) + norm
 
     def distribution(self, parameters):
         return stats.gamma(parameters["shape"], scale=parameters["mean"] / parameters["shape"])
@@ -536,12 +913,38 @@ class Gamma(Likelihood):
         return {"mean": mean, "shape": np.clip(mean**2 / np.maximum(var, 1e-12), 0.1, 1e3)}
 
 
+_EXPOSURE = [str, Interval(Integral, 0, None, closed="left"), None]
+
+
 class _Count(Likelihood):
-    target_transform = None
+    target_transform = "count"
     discrete = True
+    support = (0.0, np.inf)
+    _not_in_density = ("exposure",)
 
     def check_target(self, y):
+        if np.any((y > 0) & (y != np.floor(y))) and not np.any(y < 0):
+            name = type(self).__name__
+            of_rates = name if hasattr(self, "exposure") else "Poisson"
+            raise ValueError(
+                f"The {name} likelihood needs targets that are counts (0, 1, 2, …), got y with minimum {np.min(y):g} "
+                f"({int(np.sum(y != np.floor(y)))} of {np.size(y)} values outside). For rates, give the counts as y, and "
+                f"what they were divided by as a column of X: {of_rates}(exposure='its name'). Choose another likelihood, "
+                f"such as 'gamma' or 'normal', for numbers that were never counts."
+            )
         self._reject(y, (y < 0) | (y != np.floor(y)), "counts (0, 1, 2, …)")
+        if np.max(y, initial=0.0) > LARGEST_COUNT:
+            raise ValueError(
+                f"The {type(self).__name__} likelihood holds counts up to 2^53 ≈ 9e15, beyond which float64 has no exact whole "
+                f"numbers, got y with maximum {np.max(y):g}. Use likelihood='gamma' or 'lognormal'."
+            )
+
+    def logpdf(self, y, parameters):
+        y = np.asarray(y, dtype=float)
+        is_count = (y >= 0) & (y == np.floor(y))
+        with np.errstate(all="ignore"):
+            log_mass = self.log_density(NUMPY, np.where(is_count, y, 0.0), parameters)
+            return np.where(is_count, log_mass, -np.inf)
 
     def ppf(self, q, parameters):
         # scipy searches for milliseconds where means are large.
@@ -553,6 +956,13 @@ class _Count(Likelihood):
 class Poisson(_Count):
     """Poisson distribution of counts with mean and variance `rate`.
 
+    Parameters
+    ----------
+    exposure : str, int ≥ 0 or None, default=None
+        Column of X, by name or position, that holds what each count was gathered over (years, area, population), > 0. The mean
+        is this exposure times a rate that the other columns explain; predictions of a row are for its own exposure. A native
+        model says the distribution for exposure 1.
+
     Examples
     --------
     >>> from skuq.likelihoods import Poisson
@@ -561,9 +971,39 @@ class Poisson(_Count):
     """
 
     family = "poisson"
+    _parameter_constraints = {"exposure": _EXPOSURE}
+
+    def __init__(self, exposure=None):
+        self.exposure = exposure
 
     def parameters(self):
-        return (Parameter("rate", "exp", "input"),)
+        return (Parameter("rate", "exp", "input", in_units=True),)
+
+    def log_density(self, xp, y, parameters):
+        # −log p = y [λ/y − 1 − log(λ/y)] + ½ log(2π y) + rest of Stirling's formula (Loader 2000, "Fast and Accurate
+        # Computation of Binomial Probabilities"): no large terms cancel, so float32 holds counts of any size.
+        rate = parameters["rate"]
+        positive = y > 0
+        k = xp.where(positive, y, 1.0 + 0 * y)
+        loss = k * log_excess(xp, (rate - k) / k, rate / k) + stirling_rest(xp, k) + 0.5 * xp.log(k) + 0.5 * log(2 * pi)
+        return -xp.where(positive, loss, rate + 0 * y)
+
+    def cdf(self, y, parameters):
+        y, rate = np.broadcast_arrays(np.floor(y), parameters["rate"])
+        large = rate > LARGE_RATE
+        if not np.any(large):
+            return stats.poisson(rate).cdf(y)
+        return np.where(large, _large_poisson_cdf(y, np.where(large, rate, LARGE_RATE)), stats.poisson(rate).cdf(y))
+
+    def ppf(self, q, parameters):
+        q, rate = np.broadcast_arrays(q, parameters["rate"])
+        large = rate > LARGE_RATE
+        if not np.any(large):
+            return stats.poisson(rate).ppf(q)
+        quantile = np.empty(rate.shape)
+        quantile[large] = _large_poisson_quantile(q[large], rate[large])
+        quantile[~large] = stats.poisson(rate[~large]).ppf(q[~large])
+        return quantile if quantile.ndim else quantile[()]
 
     def distribution(self, parameters):
         return stats.poisson(parameters["rate"])
@@ -572,7 +1012,7 @@ class Poisson(_Count):
         return parameters["rate"]
 
     def initial_parameters(self, y, sample_weight):
-        return {"rate": np.maximum(np.average(y, axis=0, weights=sample_weight), 1e-3)}
+        return {"rate": _positive_mean(y, sample_weight)}
 
 
 class NegativeBinomial(_Count):
@@ -582,6 +1022,8 @@ class NegativeBinomial(_Count):
     ----------
     concentration : {"input", "constant"} or float > 0, default="constant"
         r, so that Var[y] = mean + mean² / r; an output of the network, one learned number, or fixed.
+    exposure : str, int ≥ 0 or None, default=None
+        As for :class:`Poisson`.
 
     Examples
     --------
@@ -591,13 +1033,28 @@ class NegativeBinomial(_Count):
     """
 
     family = "negative_binomial"
-    _parameter_constraints = {"concentration": _SCALE}
+    _parameter_constraints = {"concentration": _SCALE, "exposure": _EXPOSURE}
 
-    def __init__(self, concentration="constant"):
+    def __init__(self, concentration="constant", exposure=None):
         self.concentration = concentration
+        self.exposure = exposure
 
     def parameters(self):
-        return (Parameter("mean", "exp", "input"), _scale_parameter(self.concentration, "concentration"))
+        mean = Parameter("mean", "exp", "input", in_units=True)
+        return (mean, _scale_parameter(self.concentration, "concentration"))
+
+    def log_density(self, xp, y, parameters):
+        mean, r = parameters["mean"], parameters["concentration"]
+        # As for the Poisson (Loader 2000): the deviances of a binomial, r of y + r in a proportion r / (r + μ), and rests.
+        positive = y > 0
+        k = xp.where(positive, y, 1.0 + 0 * y)
+        total = r + mean
+        ratio = (k + r) / total
+        loss = r * log_excess(xp, (k - mean) / total, ratio)
+        loss = loss + k * log_excess(xp, r / total * ((mean - k) / k), ratio * (mean / k))
+        loss = loss + stirling_rest(xp, k) + stirling_rest(xp, r) - stirling_rest(xp, k + r)
+        loss = loss + 0.5 * (xp.log(k) - xp.log(r) + xp.log(k + r)) + 0.5 * log(2 * pi)
+        return -xp.where(positive, loss, r * xp.log1p(mean / r) + 0 * y)
 
     def distribution(self, parameters):
         r = parameters["concentration"]
@@ -608,9 +1065,237 @@ class NegativeBinomial(_Count):
         return mean * r / (mean + r)
 
     def initial_parameters(self, y, sample_weight):
-        mean = np.maximum(np.average(y, axis=0, weights=sample_weight), 1e-3)
+        mean = _positive_mean(y, sample_weight)
         excess = np.average((y - mean) ** 2, axis=0, weights=sample_weight) - mean
-        return {"mean": mean, "concentration": np.clip(mean**2 / np.maximum(excess, 1e-12), 0.1, 1e3)}
+        return {"mean": mean, "concentration": np.clip(mean**2 / np.maximum(excess, 1e-3 * mean**2), 0.1, 1e3)}
+
+
+def _positive_mean(y, weight):
+    mean = np.average(y, axis=0, weights=weight)
+    return np.where(mean > 0, mean, 1e-3)
+
+
+def _large_poisson_quantile(q, rate):
+    """Least counts whose cdf reaches `q`, for large means: Cornish and Fisher's expansion, then the cdf itself decides."""
+    z = special.ndtri(q)
+    root = np.sqrt(rate)
+    with np.errstate(invalid="ignore"):  # z is infinite for q = 0 and 1
+        expanded = np.ceil(rate + z * root + (z**2 - 1) / 6 - (z**3 + 2 * z) / (72 * root) - 0.5)
+    inner = np.isfinite(z)
+    quantile = np.where(inner, np.maximum(expanded, 0.0), np.where(z > 0, np.inf, 0.0))
+    for _ in range(3):
+        lower = inner & (quantile > 0) & (_large_poisson_cdf(quantile - 1, rate) >= q)
+        higher = inner & (_large_poisson_cdf(quantile, rate) < q)
+        quantile = quantile - lower + higher
+    return quantile
+
+
+def _large_poisson_cdf(k, rate):
+    """P(Y ≤ k) = Q(k + 1, rate) for large means; tails by two terms of Temme 1979, relative error about 1/k."""
+    with np.errstate(all="ignore"):
+        a = np.maximum(k, 0.0) + 1
+        mu = (rate - a) / a
+        half_square = log_excess(NUMPY, mu, rate / a)  # η² / 2
+        eta = np.sign(mu) * np.sqrt(2 * half_square)
+        rest = np.exp(-a * half_square) / np.sqrt(2 * np.pi * a) * (1 / mu - 1 / eta)
+        tail = np.clip(special.ndtr(-eta * np.sqrt(a)) + rest, 0.0, 1.0)
+        near = np.abs(k - rate) < FAR_TAIL * np.sqrt(rate)
+        inside = np.where(near, special.pdtr(np.where(near, k, 0.0), rate), tail)
+        return np.where(k < 0, 0.0, np.where(np.isposinf(k), 1.0, inside))
+
+
+class _Hurdle(Likelihood):
+    """Zero with a probability of its own, and beyond it a family of positive targets, cut off above zero if it holds it."""
+
+    has_zero_probability = True
+    _truncates = False
+
+    def _positive(self) -> Likelihood:
+        """The family of the positive targets."""
+        raise NotImplementedError
+
+    def _log_above_zero(self, xp, parameters):
+        """Log P(Y > 0) of the family before it is cut off."""
+        raise NotImplementedError
+
+    def _positive_moments(self, parameters):
+        """Mean and variance of the positive targets."""
+        family = self._positive()
+        return family.mean(parameters), family.var(parameters)
+
+    def parameters(self):
+        return (*self._positive().parameters(), Parameter("zero", "logit", "input"))
+
+    def log_density(self, xp, y, parameters):
+        zero = y <= 0
+        positive = self._positive().log_density(xp, xp.where(zero, 1.0, y), parameters)
+        if self._truncates:
+            positive = positive - self._log_above_zero(xp, parameters)
+        return xp.where(zero, xp.log(parameters["zero"]), xp.log1p(-parameters["zero"]) + positive)
+
+    def initial_parameters(self, y, sample_weight):
+        fits = []
+        for column in y.T:
+            above = column > 0
+            # Without a positive target nothing is known of them: they start at 1.
+            target, weight = (column[above], sample_weight[above]) if above.any() else (np.ones(1), np.ones(1))
+            zero = np.clip(np.average(~above, weights=sample_weight), 1e-4, 1 - 1e-4)
+            fits.append({**self._positive().initial_parameters(target[:, None], weight), "zero": np.array([zero])})
+        return {name: np.concatenate([fit[name] for fit in fits]) for name in fits[0]}
+
+    def mean(self, parameters):
+        return (1 - parameters["zero"]) * self._positive_moments(parameters)[0]
+
+    def var(self, parameters):
+        # Law of total variance: within the positive targets, and between them and zero.
+        mean, var = self._positive_moments(parameters)
+        return (1 - parameters["zero"]) * (var + parameters["zero"] * mean**2)
+
+    def _above(self, parameters):
+        """P(Y > 0) of the family before it is cut off."""
+        return np.exp(self._log_above_zero(NUMPY, parameters)) if self._truncates else 1.0
+
+    def cdf(self, y, parameters):
+        y = np.asarray(y, float)
+        family = self._positive()
+        with np.errstate(all="ignore"):
+            survival = family.distribution(parameters).sf(y)
+            survival = np.where(np.isfinite(survival), survival, 1 - family.cdf(y, parameters))
+        survival = np.where(y < (1 if self.discrete else 0), 1.0, survival / self._above(parameters))
+        return np.where(y < 0, 0.0, 1 - (1 - parameters["zero"]) * survival)[()]
+
+    def ppf(self, q, parameters):
+        q = np.asarray(q, float)
+        at_zero = q <= parameters["zero"]
+        # What remains above, as a level of the family before it is cut off.
+        rest = np.where(at_zero, 0.5, (1 - q) / (1 - parameters["zero"]))
+        if not self.discrete:
+            quantile = self._positive().ppf(1 - rest, parameters)
+        else:
+            above = self._above(parameters)
+            # scipy's quantiles may fail within a rounding of P(Y = 0), where the least positive count is meant.
+            least = above * (1 - rest) <= 1e-15 * (1 - above)
+            quantile = self._positive().ppf(1 - np.where(least, 0.5, rest) * above, parameters)
+            quantile = np.where(least, 1.0, np.maximum(quantile, 1.0))
+            # That level is rounded; the cdf decides between neighbours.
+            quantile = quantile + (self.cdf(quantile, parameters) < q)
+            quantile = quantile - ((quantile > 1) & (self.cdf(quantile - 1, parameters) >= q))
+        return np.where(at_zero, 0.0, quantile)[()]
+
+
+class ZeroInflatedGamma(_Hurdle):
+    """Zero with a probability of its own, else gamma: a hurdle model for payments, rain, and other y ≥ 0 with many zeros.
+
+    P(Y = 0) is an output of the network through a logit; positive targets are :class:`Gamma` with a mean and a shape (Cragg
+    1971, "Some Statistical Models for Limited Dependent Variables"; Mullahy 1986, "Specification and Testing of Some
+    Modified Count Data Models"). The log density of y = 0 is a log probability, that of y > 0 a log density.
+
+    Parameters
+    ----------
+    shape : {"input", "constant"} or float > 0, default="constant"
+        Of positive targets, as for :class:`Gamma`.
+
+    Examples
+    --------
+    >>> from skuq.likelihoods import ZeroInflatedGamma
+    >>> payment = {"zero": 0.9, "mean": 1000.0, "shape": 2.0}
+    >>> float(ZeroInflatedGamma().ppf(0.5, payment)), round(float(ZeroInflatedGamma().mean(payment)), 6)
+    (0.0, 100.0)
+    """
+
+    family = "zero_inflated_gamma"
+    target_transform = "divide"
+    support = (0.0, np.inf)
+    atom = 0.0
+    _parameter_constraints = {"shape": _SCALE}
+
+    def __init__(self, shape="constant"):
+        self.shape = shape
+
+    def _positive(self):
+        return Gamma(shape=self.shape)
+
+    def check_target(self, y):
+        self._reject(y, y < 0, "zero or positive")
+
+    def location_information(self, parameters):
+        return (1 - parameters["zero"]) * self._positive().location_information(parameters)
+
+
+class ZeroInflatedPoisson(_Hurdle, _Count):
+    """Zero with a probability of its own, else Poisson cut off above zero: a hurdle model of counts.
+
+    P(Y = 0) is an output of the network through a logit; positive counts are Poisson given that they are positive (Mullahy 1986,
+    "Specification and Testing of Some Modified Count Data Models"). So zeros may be more than a Poisson distribution has,
+    or fewer. (In a model of structural zeros beside a Poisson distribution that has zeros too, Lambert 1992, the two kinds
+    cannot be told apart; the predictive distributions are the same where zeros are more.)
+
+    Examples
+    --------
+    >>> from skuq.likelihoods import ZeroInflatedPoisson
+    >>> round(float(ZeroInflatedPoisson().cdf(0, {"zero": 0.7, "rate": 3.0})), 6)
+    0.7
+    """
+
+    family = "zero_inflated_poisson"
+    _truncates = True
+
+    def _positive(self):
+        return Poisson()
+
+    def _log_above_zero(self, xp, parameters):
+        return xp.log(-xp.expm1(-parameters["rate"]))
+
+    def _positive_moments(self, parameters):
+        mean = parameters["rate"] / self._above(parameters)
+        return mean, np.maximum(mean * (1 + parameters["rate"] - mean), 0.0)
+
+    def location_information(self, parameters):
+        # log λ is the natural parameter: its information is the variance of y.
+        return (1 - parameters["zero"]) * self._positive_moments(parameters)[1]
+
+
+class ZeroInflatedNegativeBinomial(_Hurdle, _Count):
+    """Zero with a probability of its own, else negative binomial cut off above zero: a hurdle model of overdispersed counts.
+
+    As :class:`ZeroInflatedPoisson`, with positive counts that vary more.
+
+    Parameters
+    ----------
+    concentration : {"input", "constant"} or float > 0, default="constant"
+        Of positive counts, as for :class:`NegativeBinomial`.
+
+    Examples
+    --------
+    >>> from skuq.likelihoods import ZeroInflatedNegativeBinomial
+    >>> visits = {"zero": 0.7, "mean": 3.0, "concentration": 1.5}
+    >>> round(float(ZeroInflatedNegativeBinomial().cdf(0, visits)), 6)
+    0.7
+    """
+
+    family = "zero_inflated_negative_binomial"
+    _truncates = True
+    _parameter_constraints = {"concentration": _SCALE}
+
+    def __init__(self, concentration="constant"):
+        self.concentration = concentration
+
+    def _positive(self):
+        return NegativeBinomial(concentration=self.concentration)
+
+    def _log_above_zero(self, xp, parameters):
+        r = parameters["concentration"]
+        return xp.log(-xp.expm1(-r * xp.log1p(parameters["mean"] / r)))
+
+    def _positive_moments(self, parameters):
+        mu, r = parameters["mean"], parameters["concentration"]
+        mean = mu / self._above(parameters)
+        return mean, np.maximum(mean * (1 + mu / r + mu - mean), 0.0)
+
+    def location_information(self, parameters):
+        # The score of log μ is y r / (r + μ) less its mean.
+        share = parameters["concentration"] / (parameters["concentration"] + parameters["mean"])
+        return (1 - parameters["zero"]) * self._positive_moments(parameters)[1] * share**2
 
 
 def classification_head(n_classes: int) -> Head:
@@ -627,6 +1312,9 @@ NAMED = {
     "gamma": Gamma,
     "poisson": Poisson,
     "negative_binomial": NegativeBinomial,
+    "zero_inflated_gamma": ZeroInflatedGamma,
+    "zero_inflated_poisson": ZeroInflatedPoisson,
+    "zero_inflated_negative_binomial": ZeroInflatedNegativeBinomial,
 }
 
 

@@ -120,7 +120,7 @@ class _SNGP(Estimator):
         """Covariance of β after some of the training rows."""
         rows = problem.rows
         X = rows.take(part.rows)
-        weight = part.weights(rows.weight)[:, None] * self._curvature(problem, draws, X)
+        weight = part.weights(rows.weight)[:, None] * self._curvature(problem, draws, X, rows.y[part.rows])
         return RandomFeatureGP.fit(draws.random_features(X), weight, self.ridge_penalty)
 
     def _bounded(self, network, parameters):
@@ -248,7 +248,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
     def _refine(self, problem, members, parameters):
         """With a normal likelihood, β in closed form: the posterior mean of each network's Gaussian process."""
         target = problem.target
-        if not isinstance(target.likelihood, Normal):
+        if type(target.likelihood) is not Normal:
             return parameters
         refined = self._bounded(problem.network, parameters)
         views = problem.network.views(refined)
@@ -279,14 +279,14 @@ class SNGPRegressor(RegressorTask, _SNGP):
         raw[..., :n_outputs] += nodes * np.sqrt(variance)
         return raw
 
-    def _curvature(self, problem, draws, X):
+    def _curvature(self, problem, draws, X, y):
         """Fisher information of each target's location at the trained parameters, (n_rows, n_outputs).
 
         The factor of the noise does not enter: it was found beside a variance that did not know it.
         """
         raw, constants = draws.raw(X)
         target = problem.target
-        parameters = link_parameters(target.head, raw, constants, target.fixed)
+        parameters, _ = target.head.of_rows(link_parameters(target.head, raw, constants, target.fixed), y)
         information = target.likelihood.on_training_scale().location_information(parameters)
         return np.broadcast_to(information, (1, len(raw[0]), target.head.n_outputs))[0]
 
@@ -296,7 +296,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
     def _mixture(self, X):
         state = self._state
         mean, variance, constants = self._latent(X)
-        if isinstance(state.likelihood, Normal):
+        if type(state.likelihood) is Normal:
             parameters = link_parameters(state.head, mean[None], constants, state.fixed)
             mixture = self._as_mixture(parameters)
             model_variance = variance * state.y_standardizer.scale**2
@@ -388,7 +388,7 @@ class SNGPClassifier(ClassifierTask, _SNGP):
         # The loss is a mean over rows: the share of the prior in it.
         return replace(super()._knobs(problem), ridge=self.ridge_penalty / problem.target.weight.sum())
 
-    def _curvature(self, problem, draws, X):
+    def _curvature(self, problem, draws, X, y):
         """Weights of the rows in each precision, (n_rows, 1) or (n_rows, n_latent)."""
         if self.covariance == "shared":
             return np.ones((X.shape[0], 1))

@@ -111,7 +111,7 @@ def reference(fitted, X, weights=None):
 def test_losses_equal_scipy(likelihood):
     rng, head = np.random.default_rng(0), likelihood.head(2)
     raw, constants = rng.normal(size=(3, 20, head.n_raw)), rng.normal(size=(3, head.n_constants))
-    y, fixed = targets(likelihood, (1, 20, 2), rng), likelihood.fixed_values()
+    y, fixed = targets(likelihood, (1, 20, 2), rng), likelihood.fixed_values((0.5, 3.0))
     expected = -likelihood.logpdf(y, lk.link_parameters(head, raw, constants, fixed)).sum(axis=-1)
     tensors = [tf.constant(a, tf.float32) for a in (raw, constants, fixed)]
     found = _losses.negative_log_likelihood(head, *tensors, tf.constant(y), tf.constant(0.0))
@@ -124,7 +124,7 @@ def test_loss_gradients_are_finite(likelihood, extreme):
     head = likelihood.head(1)
     y = targets(likelihood, (1, 4, 1), np.random.default_rng(0))
     raw, constants = tf.fill((1, 4, head.n_raw), extreme), tf.fill((1, head.n_constants), extreme)
-    fixed = tf.constant(likelihood.fixed_values(), tf.float32)
+    fixed = tf.constant(likelihood.fixed_values((3.0,)), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch([raw, constants])
         loss = _losses.negative_log_likelihood(head, raw, constants, fixed, y, tf.constant(0.5))
@@ -649,9 +649,9 @@ def test_native_classifier(name):
 
 @pytest.mark.parametrize("likelihood", [*LIKELIHOODS, lk.LogNormal(), lk.LogNormal(scale="constant")], ids=repr)
 def test_native_regressor_is_the_distribution_in_targets_units(likelihood):
-    standardised = likelihood.target_transform is not None
     log_target = likelihood.target_transform == "log"
-    units = {"y_shift": np.array([2.0, -1.0]), "y_scale": np.array([3.0, 0.2])} if standardised else {}
+    units = {"y_shift": np.array([2.0, -1.0])} if likelihood.target_transform in ("standardize", "log") else {}
+    units["y_scale"] = np.array([3.0, 0.2])
     fitted = fitted_of(network(sizes=(4,), head=likelihood.head(2)), log_target=log_target, **units)
     rng = np.random.default_rng(1)
     X, y = rng.normal(size=(7, 3)), targets(likelihood, (7, 2), rng)

@@ -107,8 +107,11 @@ def test_density_changes_with_units_by_the_jacobian(family):
     y, shift, scale = simulate(np.random.default_rng(0), 50), 0.7, 3.0
     inside = likelihood.on_training_scale()
     mapped = likelihood.to_target_units(parameters, shift, scale)
-    if likelihood.target_transform is None:
+    if likelihood.target_transform == "count":
         assert mapped == parameters
+    elif likelihood.target_transform == "divide":
+        expected = inside.logpdf(y / scale, parameters) - np.log(scale)
+        np.testing.assert_allclose(likelihood.logpdf(y, mapped), expected)
     elif likelihood.target_transform == "log":
         z = (np.log(y) - shift) / scale
         expected = inside.logpdf(z, parameters) - np.log(scale) - np.log(y)
@@ -164,13 +167,14 @@ def test_training_starts_at_the_marginal_fit(family, n_outputs):
     likelihood, parameters, simulate = FAMILIES[family]
     y, weight = simulate(np.random.default_rng(0), (500, n_outputs)), np.ones(500)
     start = likelihood.initial_parameters(y, weight)
-    raw, constants = likelihood.initial_raw(y, weight)
+    units = np.arange(1, n_outputs + 1) * 1e3
+    raw, constants = likelihood.initial_raw(y, weight, units)
     head = likelihood.head(n_outputs)
     assert (len(raw), len(constants)) == (head.n_raw, head.n_constants)
-    linked = link_parameters(head, raw[None, None], constants[None], likelihood.fixed_values())
+    linked = link_parameters(head, raw[None, None], constants[None], likelihood.fixed_values(units))
     for key, value in linked.items():
         np.testing.assert_allclose(value[0, 0], start[key], rtol=1e-6, err_msg=key)
-    if likelihood.target_transform is None:
+    if likelihood.target_transform in ("divide", "count"):
         np.testing.assert_allclose(start[next(iter(parameters))], y.mean(axis=0))
 
 
@@ -200,12 +204,74 @@ def test_support_is_checked(likelihood, bad, support):
         StudentT(df=2.0),
         Gamma(shape=-1.0),
         NegativeBinomial(concentration="x"),
+        Normal(scale=1e300),
+        Laplace(scale=1e-300),
+        StudentT(df=1e300),
+        Gamma(shape=1e300),
+        NegativeBinomial(concentration=1e300),
     ],
     ids=repr,
 )
 def test_parameters_of_a_likelihood_are_checked(wrong):
     with pytest.raises(InvalidParameterError, match=type(wrong).__name__):
         resolve_likelihood(wrong)
+
+
+def test_bounds_are_named():
+    with pytest.raises(
+        InvalidParameterError, match=r"'scale' parameter of Normal must be .* in the range \[1e-06, 1000000.0\]"
+    ):
+        resolve_likelihood(Normal(scale=1e300))
+
+
+@each_backend
+@pytest.mark.parametrize(
+    "likelihood",
+    [Normal(1e6), Normal(1e-6), Laplace(1e6), StudentT(0.5, df=1e12), Gamma(1e6), Gamma(1e-6), NegativeBinomial(1e6)],
+    ids=repr,
+)
+def test_the_least_and_largest_parameters_can_be_trained(likelihood, backend):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = rng.poisson(np.exp(0.3 * X[:, 0] + 1)) + (1.0 if isinstance(likelihood, Gamma) else 0.0)
+    model = make("ProbabilisticRegressor", backend, likelihood=likelihood, max_iter=3).fit(X, y)
+    assert np.isfinite(model.loss_curve_).all()
+    assert np.isfinite(model.predict(X, return_std=True)).all()
+
+
+@each_backend
+@pytest.mark.parametrize("size", [1.0, 1e3, 1e6])
+def test_losses_keep_their_digits_where_parameters_are_large(size, backend):
+    if backend == "tensorflow":
+        from tensorflow import constant as tensor
+
+        from skuq.backends._tensorflow._namespace import TENSORFLOW as xp
+    else:
+        from torch import as_tensor as tensor
+
+        from skuq.backends._blitz._namespace import TORCH as xp
+
+    rng = np.random.default_rng(0)
+    cases = {
+        "student_t": (StudentT(), {"loc": 0.5, "scale": 2.0, "df": 5 * size}, rng.normal(size=50)),
+        "gamma": (Gamma(), {"mean": 3.0, "shape": size}, 3 * rng.gamma(10 * size, 1 / (10 * size), 50)),
+        "poisson": (Poisson(), {"rate": size}, rng.poisson(size, 50)),
+        "negative_binomial": (NegativeBinomial(), {"mean": 3.0, "concentration": size}, rng.poisson(3.0, 50)),
+    }
+    for name, (likelihood, parameters, y) in cases.items():
+        single = {k: tensor(np.float32(v)) for k, v in parameters.items()}
+        y = y.astype(np.float32)
+        found = np.asarray(likelihood.log_density(xp, tensor(y), single))
+        frozen = SCIPY[name](parameters)
+        expected = (frozen.logpmf if likelihood.discrete else frozen.logpdf)(y.astype(float))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=0.1 if size > 1e4 else 1e-3, err_msg=name)
+
+
+def test_laplace_tails_are_exact():
+    # scipy's logpdf is −∞ from about 745 scales on.
+    parameters = {"loc": 1.0, "scale": 2.0}
+    y = 1.0 + 2.0 * np.array([-1e5, -800.0, 800.0, 1e300])
+    np.testing.assert_allclose(Laplace().logpdf(y, parameters), -np.abs(y - 1.0) / 2.0 - np.log(4.0), rtol=1e-14)
 
 
 def test_names_stand_for_the_defaults():

@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
-from _table import case
+from _table import case, each_backend
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from scipy.stats import norm
+from sklearn.metrics import r2_score
 
 import skuq
 from skuq._folds import Part
 from skuq._network import Network
-from skuq._noise import coverage_factor, ensemble_factor, fit_siblings, mixture_factor, unseen_variance
+from skuq._noise import coverage_factor, ensemble_factor, fit_siblings, mixture_factor, scale_limit, unseen_variance
 from skuq._training import Rows
 from skuq._variational import Posterior
 from skuq.likelihoods import Laplace, LogNormal, Normal, StudentT
@@ -236,3 +237,55 @@ def test_a_narrowed_posterior_has_a_share_of_the_standard_deviations(kind):
     means = posterior.mean_weights(flat)
     wide, narrow = (posterior.draw(parameters, noise) - means for parameters in (flat, posterior.narrowed(flat, 0.3)))
     np.testing.assert_allclose(narrow, 0.3 * wide, atol=1e-6)
+
+
+# The limit of a log-normal's scale
+
+
+def limit_of(y, loc, scale):
+    rows = rows_of(y[:, None])
+    mixture = {"loc": loc[None, :, None], "scale": scale[None, :, None]}
+    return scale_limit(Normal(), [mixture], rows, [Part(np.arange(len(y)))], np.ones(1)).item()
+
+
+def test_a_scale_that_rows_do_not_support_is_limited_and_one_that_they_do_is_not():
+    rng = np.random.default_rng(0)
+    loc, scale = rng.normal(size=500), rng.uniform(0.2, 0.4, 500)
+    y = loc + scale * rng.normal(size=500)
+    claimed = scale.copy()
+    claimed[::60] = 2.4
+    assert limit_of(y, loc, claimed) <= 0.4
+    true = scale.copy()
+    true[::5] = 1.5
+    y = loc + true * rng.normal(size=500)
+    assert limit_of(y, loc, true) == 1.5
+
+
+@each_backend
+def test_means_of_skewed_prices_are_worth_having(backend):
+    # Columns with tails so long that new rows lie where no training row is, and noise that depends on the row.
+    rng = np.random.default_rng(2)
+    X = rng.standard_t(2.5, size=(3300, 5))
+    median = np.exp(1.5 + 0.5 * np.tanh(X[:, 0]) + 0.3 * np.log1p(np.abs(X[:, 1])))
+    noise = 0.2 + 0.25 * np.abs(np.tanh(X[:, 2])) + 0.5 * (np.abs(X[:, 3]) > 3)
+    y = median * np.exp(noise * rng.normal(size=3300))
+    model = skuq.ProbabilisticRegressor(likelihood="lognormal", backend=backend, random_state=0, max_iter=120)
+    model.fit(X[:300], y[:300])
+    new, target = X[300:], y[300:]
+    mean, middle = model.predict(new), model.predict_quantiles(new, 0.5)[:, 0]
+    assert r2_score(target, mean) > r2_score(target, middle)
+    assert (mean / middle).max() < 3
+    spread = np.log(model.predict_quantiles(1e3 * new, 0.84)[:, 0] / model.predict_quantiles(1e3 * new, 0.5)[:, 0])
+    limit = model._state.noise_limit.item() * model._state.y_standardizer.scale.item()
+    assert spread.max() < 1.01 * limit
+    native = model.to_native()(as_tensor(1e2 * new, backend))
+    quantity = native.mean.detach().numpy() if backend == "blitz" else native.mean().numpy()
+    np.testing.assert_allclose(quantity[:, 0], model.predict(1e2 * new), rtol=1e-2)
+
+
+def as_tensor(X, backend):
+    if backend == "blitz":
+        import torch
+
+        return torch.tensor(X)
+    return X.astype(np.float32)

@@ -1,14 +1,17 @@
 """The wall between skuq and the frameworks: what a backend is given, what it gives back, how one is found.
 
-A backend is a package ``backends/_<name>`` with three modules of the same names and functions in each:
+A backend is a package ``backends/_<name>`` with modules of the same names and functions in each:
 
+``_namespace.py``
+    The functions of ``skuq/_namespace.py`` for the framework's arrays.
 ``_losses.py``
-    ``negative_log_likelihood(head, raw, constants, fixed, y, beta)``, with the framework's own distributions.
+    ``negative_log_likelihood(head, raw, constants, fixed, y, beta)``, of the log density that the head holds.
 ``_trainer.py``
     ``Trainer(program, parameters, features, knobs, seed, device)`` with ``run(X, y, weight, learning_rate)``,
     ``parameters()`` and ``load(parameters)``.
 ``_native.py``
-    ``to_native(fitted)`` and ``from_native(model, fitted)``: the same weights in the framework's own layers.
+    ``to_native(fitted)`` and ``from_native(model, fitted)``: the same weights in the framework's own layers; what a
+    regressor returns stands in ``_distributions.py``.
 
 Arrays cross the wall, nothing else. A backend never validates, scales, splits rows or knows scikit-learn; the ladder
 in ``skuq/_training.py`` does the rest in NumPy, once for all backends.
@@ -107,7 +110,7 @@ class Knobs:
     prior_mix : float
         Weight of the first component ("scale_mixture").
     fixed : ndarray of shape (head.n_fixed,)
-        The likelihood's parameters that the user fixed.
+        The likelihood's parameters that the user fixed, then the units of the targets, if the head has them.
     """
 
     l1: float = 0.0
@@ -134,7 +137,7 @@ class Fitted:
     weights : ndarray of shape (n_members, n_weights)
         Point weights, one row a native model. Empty, (0, n_weights), for a variational posterior.
     fixed : ndarray of shape (head.n_fixed,)
-        The likelihood's parameters that the user fixed.
+        The likelihood's parameters that the user fixed, then the units of the targets, if the head has them.
     x_shift, x_scale : ndarray of shape (n_features,)
         The network sees (X − x_shift) / x_scale; x_scale is never 0.
     y_shift, y_scale : ndarray of shape (n_outputs,)
@@ -142,6 +145,8 @@ class Fitted:
         for classifiers. For the log-normal they are in units of log y.
     noise_scale : ndarray of shape (n_members or 1, n_outputs or 1)
         Factor of the head's scale, from held-out rows.
+    noise_limit : ndarray of shape (n_outputs,) or (1,)
+        Largest scale after that factor; infinite where it is not limited.
     log_target : bool
         Whether the family describes log y (log-normal).
     dropout_rate : float
@@ -175,6 +180,7 @@ class Fitted:
     y_shift: np.ndarray
     y_scale: np.ndarray
     noise_scale: np.ndarray = field(default_factory=lambda: np.ones((1, 1)))
+    noise_limit: np.ndarray = field(default_factory=lambda: np.full(1, np.inf))
     log_target: bool = False
     dropout_rate: float = 0.0
     posterior: Posterior | None = None

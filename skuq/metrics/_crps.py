@@ -88,7 +88,7 @@ def _normal_components(dist):
     components = dist.components()
     if not isinstance(components, dict):
         return components
-    return (components["loc"], components["scale"]) if isinstance(dist.likelihood, Normal) else None
+    return (components["loc"], components["scale"]) if type(dist.likelihood) is Normal else None
 
 
 def _crps_mixture(y, means, stds):

@@ -194,7 +194,7 @@ def pit(y_true, y_pred, *, random_state=0):
     y_pred : predict_dist result or tuple (mean, std)
         Distributions of the targets.
     random_state : int, RandomState instance or None, default=0
-        Seed of u, used for counts only.
+        Seed of u, used for counts, and for zeros that have a probability of their own.
 
     Returns
     -------
@@ -213,4 +213,8 @@ def pit(y_true, y_pred, *, random_state=0):
     if is_discrete(dist):
         lower = np.asarray(dist.cdf(y - 1))
         upper = lower + check_random_state(random_state).uniform(size=y.shape) * (upper - lower)
+    atom = getattr(getattr(dist, "likelihood", None), "atom", None)
+    if atom is not None:
+        # The cdf jumps from 0 there.
+        upper = np.where(y == atom, check_random_state(random_state).uniform(size=y.shape) * upper, upper)
     return upper.reshape(np.shape(y_true))

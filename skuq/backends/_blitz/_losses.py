@@ -1,29 +1,16 @@
-"""Negative log-likelihoods of the heads with ``torch.distributions``, and their gradients with respect to raw outputs.
+"""Negative log-likelihoods of the heads, and their gradients with respect to raw outputs.
 
 The three heads of nearly every fit (normal, Bernoulli, categorical) have their gradient written out over preallocated
-buffers; the others go through autograd, from the raw outputs only.
+buffers; the others, of which ``skuq/likelihoods.py`` writes the log density, go through autograd, from the raw outputs only.
 """
-
-from functools import cached_property
 
 import torch
 from torch import distributions
-from torch.distributions.utils import broadcast_all
 from torch.nn import functional as F
 
-from ...likelihoods import EXP_LIMIT, LEAST_SLOPE
-
-
-def apply_link(link, raw):
-    """Map raw values to a parameter's range (before its floor is added)."""
-    if link == "softplus":
-        value = F.softplus(raw)
-        # The same value, with the least slope where softplus is flatter.
-        sloped = value.detach() + LEAST_SLOPE * (raw - raw.detach())
-        return torch.where(torch.sigmoid(raw.detach()) < LEAST_SLOPE, sloped, value)
-    if link == "exp":
-        return torch.exp(raw.clamp(-EXP_LIMIT, EXP_LIMIT))
-    return raw
+from ..._namespace import LEAST_SLOPE
+from ...likelihoods import split_parameters
+from ._namespace import TORCH
 
 
 def link_parameters(head, raw, constants, fixed):
@@ -40,49 +27,7 @@ def link_parameters(head, raw, constants, fixed):
     -------
     dict of Tensor, each broadcastable to (..., n_rows, n_outputs)
     """
-    columns = {
-        "input": iter(raw.split(head.n_outputs, dim=-1)),
-        "constant": iter(constants.unsqueeze(-2).split(head.n_outputs, dim=-1)),
-    }
-    fixed = iter(fixed)
-    return {
-        parameter.name: next(fixed)
-        if parameter.source == "fixed"
-        else apply_link(parameter.link, next(columns[parameter.source])) + parameter.floor
-        for parameter in head.parameters
-    }
-
-
-class StudentT(distributions.StudentT):
-    """Student's t whose χ² is made when it is drawn from: that copies a number to the GPU, which no recording allows."""
-
-    def __init__(self, df, loc, scale, validate_args=None):
-        self.df, self.loc, self.scale = broadcast_all(df, loc, scale)
-        distributions.Distribution.__init__(self, self.df.size(), validate_args=validate_args)
-
-    @cached_property
-    def _chi2(self):
-        return distributions.Chi2(self.df)
-
-
-def distribution(family, parameters, validate_args=None):
-    """``torch.distributions`` object of a regression family with these named parameters."""
-    p = parameters
-    if family == "normal":
-        return distributions.Normal(p["loc"], p["scale"], validate_args=validate_args)
-    if family == "laplace":
-        return distributions.Laplace(p["loc"], p["scale"], validate_args=validate_args)
-    if family == "student_t":
-        return StudentT(p["df"], p["loc"], p["scale"], validate_args=validate_args)
-    if family == "gamma":
-        return distributions.Gamma(p["shape"], p["shape"] / p["mean"], validate_args=validate_args)
-    if family == "poisson":
-        return distributions.Poisson(p["rate"], validate_args=validate_args)
-    if family == "negative_binomial":
-        # torch's logits are those of a success, and the mean is total_count · exp(logits).
-        logits = torch.log(p["mean"]) - torch.log(p["concentration"])
-        return distributions.NegativeBinomial(p["concentration"], logits=logits, validate_args=validate_args)
-    raise ValueError(f"Unknown family {family!r}.")
+    return split_parameters(head, raw, constants, fixed, TORCH)
 
 
 def negative_log_likelihood(head, raw, constants, fixed, y, beta):
@@ -107,9 +52,12 @@ def negative_log_likelihood(head, raw, constants, fixed, y, beta):
         return F.binary_cross_entropy_with_logits(raw, y.expand_as(raw), reduction="none").sum(-1)
     if head.family == "categorical":
         return -(y * raw.log_softmax(-1)).sum(-1)
-    parameters = link_parameters(head, raw, constants, fixed)
-    loss = -distribution(head.family, parameters, validate_args=False).log_prob(y)
-    if beta and _scale_source(head) == "input":
+    parameters, y = head.of_rows(link_parameters(head, raw, constants, fixed), y)
+    if head.family == "normal":
+        loss = -distributions.Normal(parameters["loc"], parameters["scale"], validate_args=False).log_prob(y)
+    else:
+        loss = -head.density(TORCH, y, parameters)
+    if beta and head.scales_loss:
         loss = loss * parameters["scale"].detach() ** (2 * beta)
     return loss.sum(-1)
 

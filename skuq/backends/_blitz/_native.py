@@ -13,7 +13,8 @@ import torch
 from torch import distributions, nn
 from torch.nn.utils import parametrize
 
-from ._losses import distribution, link_parameters
+from ._distributions import distribution
+from ._losses import link_parameters
 
 ACTIVATIONS = {
     "identity": nn.Identity,
@@ -240,18 +241,20 @@ class LikelihoodHead(nn.Module):
         super().__init__()
         self.layout, self.log_target = fitted.network.head, fitted.log_target
         self.constants = nn.Parameter(torch.tensor(constants, dtype=torch.float32))
-        buffers = {name: getattr(fitted, name) for name in ("fixed", "y_shift", "y_scale")}
+        buffers = {name: getattr(fitted, name) for name in ("fixed", "y_shift", "y_scale", "noise_limit")}
         for name, value in {**buffers, "noise_scale": fitted.noise_scale[0]}.items():
             self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
 
     def forward(self, raw):
         """Return the distribution for raw outputs of shape (n_rows, n_raw)."""
         p = link_parameters(self.layout, raw, self.constants, self.fixed)
-        if "loc" in p:
-            p |= {"loc": self.y_shift + self.y_scale * p["loc"], "scale": self.y_scale * self.noise_scale * p["scale"]}
+        likelihood = self.layout.density.likelihood
+        if likelihood.learns_scale:
+            p["scale"] = torch.minimum(p["scale"] * self.noise_scale, self.noise_limit)
+        p = likelihood.to_target_units(p, self.y_shift, self.y_scale)
         if self.log_target:
             return distributions.LogNormal(p["loc"], p["scale"])
-        return distribution(self.layout.family, p)
+        return distribution(self.layout, p)
 
 
 def stack_layers(fitted, layers):

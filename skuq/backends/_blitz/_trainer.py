@@ -98,8 +98,9 @@ class Trainer:
         # An axis for the weight samples: (n_steps, n_members, 1, n_rows, ...).
         # Of the arrays only X may be large: it is not copied unless it must be.
         X, y, weight = (tensor.unsqueeze(2) for tensor in (self._shared(X), self._tensor(y), self._tensor(weight)))
-        # 1 lies in every family's support, so a row of weight 0 never makes a NaN.
-        y = torch.where(weight.unsqueeze(-1) > 0, y, torch.ones((), device=self._device))
+        # A row of weight 0 gets a target inside the support, so it never makes a NaN.
+        inside = torch.full((), self._program.network.head.padding_target, device=self._device)
+        y = torch.where(weight.unsqueeze(-1) > 0, y, inside)
         batches = zip(
             X.unbind(0),
             y.unbind(0),

@@ -25,7 +25,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from ._losses import distribution, link_parameters
+from ._distributions import distribution
+from ._losses import link_parameters
 from ._trunk import encode
 
 tfb, tfd, tfpl = tfp.bijectors, tfp.distributions, tfp.layers
@@ -275,16 +276,17 @@ class AppendConstants(tf_keras.layers.Layer):
 def _in_target_units(fitted):
     """Return the function from raw outputs, constants beside them, to the distribution of y in its own units."""
     head = fitted.network.head
-    arrays = (fitted.fixed, fitted.y_shift, fitted.y_scale, fitted.noise_scale[0])
-    fixed, shift, scale, noise = (tf.constant(a, tf.float32) for a in arrays)
+    arrays = (fitted.fixed, fitted.y_shift, fitted.y_scale, fitted.noise_scale[0], fitted.noise_limit)
+    fixed, shift, scale, noise, limit = (tf.constant(a, tf.float32) for a in arrays)
 
     def make_distribution(t):
         raw, constants = t[:, None, : head.n_raw], t[:, head.n_raw :]
         parameters = {k: v[:, 0] for k, v in link_parameters(head, raw, constants, fixed).items()}
-        if "loc" in parameters:
-            parameters["loc"] = parameters["loc"] * scale + shift
-            parameters["scale"] = parameters["scale"] * scale * noise
-        y = tfd.LogNormal(**parameters) if fitted.log_target else distribution(head.family, parameters)
+        likelihood = head.density.likelihood
+        if likelihood.learns_scale:
+            parameters["scale"] = tf.minimum(parameters["scale"] * noise, limit)
+        parameters = likelihood.to_target_units(parameters, shift, scale)
+        y = tfd.LogNormal(**parameters) if fitted.log_target else distribution(head, parameters)
         return tfd.Independent(y, reinterpreted_batch_ndims=1)
 
     return make_distribution

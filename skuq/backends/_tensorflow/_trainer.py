@@ -171,8 +171,8 @@ def _batch_loss(program, theta, X, y, weight, knobs, features, streams):
         penalty = knobs["kl_weight"] * divergence
         X, y, weight = tf.repeat(X, n, axis=0), tf.repeat(y, n, axis=0), tf.repeat(weight / n, n, axis=0)
     raw, constants = raw_outputs(program, weights, X, knobs["dropout_rate"], features, streams[MASKS])
-    # Rows that only pad a batch get a target that every family holds: 0 · inf would be NaN.
-    y = tf.where(weight[..., None] > 0, y, 1.0)
+    # Rows that only pad a batch get a target inside the support: 0 · inf would be NaN.
+    y = tf.where(weight[..., None] > 0, y, network.head.padding_target)
     nll = negative_log_likelihood(network.head, raw, constants, knobs["fixed"], y, knobs["beta"])
     data = tf.reduce_sum(tf.reshape(weight * nll, (theta.shape[0], -1)), axis=-1)
     penalty += 0.5 * knobs["l2"] * tf.reduce_sum(program.kernel_mask * tf.square(theta), axis=-1)

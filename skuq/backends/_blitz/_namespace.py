@@ -1,0 +1,60 @@
+"""PyTorch's side of ``skuq/_namespace.py``."""
+
+import torch
+from torch.nn import functional as F
+
+from ..._namespace import LEAST_SLOPE, Namespace
+
+
+def _of_two(function):
+    """The function of two tensors, of which one may be a number."""
+
+    def call(x, y):
+        like = x if isinstance(x, torch.Tensor) else y
+        # Filled where it stands: to copy a number to the GPU is what no recording allows.
+        x, y = (v if isinstance(v, torch.Tensor) else like.new_full((), v) for v in (x, y))
+        return function(x, y)
+
+    return call
+
+
+def _where(condition, x, y):
+    like = next((v for v in (x, y) if isinstance(v, torch.Tensor)), torch.empty((), device=condition.device))
+    x, y = (v if isinstance(v, torch.Tensor) else like.new_full((), v) for v in (x, y))
+    return torch.where(condition, x, y)
+
+
+def _positive(raw):
+    value = F.softplus(raw)
+    # The same value, with the least slope where softplus is flatter.
+    sloped = value.detach() + LEAST_SLOPE * (raw - raw.detach())
+    return torch.where(torch.sigmoid(raw.detach()) < LEAST_SLOPE, sloped, value)
+
+
+TORCH = Namespace(
+    "torch",
+    abs=torch.abs,
+    arctan=torch.atan,
+    clip=torch.clamp,
+    constant=torch.Tensor.detach,
+    cos=torch.cos,
+    digamma=torch.digamma,
+    erf=torch.erf,
+    exp=torch.exp,
+    expm1=torch.expm1,
+    lgamma=torch.lgamma,
+    log=torch.log,
+    log1p=torch.log1p,
+    logaddexp=_of_two(torch.logaddexp),
+    maximum=_of_two(torch.maximum),
+    minimum=_of_two(torch.minimum),
+    positive=_positive,
+    sigmoid=torch.sigmoid,
+    sin=torch.sin,
+    softplus=F.softplus,
+    sqrt=torch.sqrt,
+    square=torch.square,
+    tanh=torch.tanh,
+    where=_where,
+    xlogy=_of_two(torch.xlogy),
+)
