@@ -133,7 +133,10 @@ class State:
 
 @dataclass(frozen=True)
 class Problem:
-    """One fit, between validation and the fitted state."""
+    """One fit, between validation and the fitted state.
+
+    `is_table` tells columns that mean something by themselves from embeddings: at most `MAX_ENCODED` of more than two values.
+    """
 
     network: Network
     rows: Rows
@@ -142,6 +145,7 @@ class Problem:
     seeds: dict
     features: dict
     encoding: Encoding
+    is_table: bool = True
 
 
 @estimator
@@ -466,7 +470,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         exposure = self._exposure_column(target.likelihood)
         if exposure is not None:
             x_standardizer = x_standardizer.without_column(exposure)
-        encoding = self._encoding_of(X, sizes, previous)
+        several = many_valued(X)
+        encoding = self._encoding_of(several, sizes, previous)
         network = self._network(X.shape[1], encoding, sizes, target.head)
         scaled = x_standardizer.rows(X)
         # Weights that are trained further belong to the random features they were trained on.
@@ -475,14 +480,15 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         if not kept:
             features = {**features, **encoding.fit(scaled, weight)}
         rows = Rows(scaled, target.y, target.weight, copies)
-        return Problem(network, rows, target, x_standardizer, seeds, features, encoding)
+        is_table = int(several.sum()) <= MAX_ENCODED
+        return Problem(network, rows, target, x_standardizer, seeds, features, encoding, is_table)
 
     def _encodes(self) -> bool:
         """Whether ``input_encoding="auto"`` may encode."""
         return False
 
-    def _encoding_of(self, X, sizes, previous) -> Encoding:
-        """Which features are encoded, by how many bins."""
+    def _encoding_of(self, several, sizes, previous) -> Encoding:
+        """Which features are encoded, by how many bins, given which have more than two values."""
         auto = self.input_encoding == "auto"
         if self.input_encoding == "piecewise_linear" and not sizes:
             raise ValueError(
@@ -494,13 +500,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         # Weights that are trained further belong to the features that were encoded when training began.
         if before is not None and before.asked == asked:
             return before
-        nothing = Encoding(asked, 0, np.zeros(X.shape[1], bool))
+        nothing = Encoding(asked, 0, np.zeros(len(several), bool))
         if not wanted:
             return nothing
         if before is not None and before.n_bins == self.n_bins:
             return replace(before, asked=asked)
-        encoded = many_valued(X)
-        return nothing if auto and encoded.sum() > MAX_ENCODED else Encoding(asked, self.n_bins, encoded)
+        return nothing if auto and several.sum() > MAX_ENCODED else Encoding(asked, self.n_bins, several)
 
     def _network(self, n_features, encoding, sizes, head) -> Network:
         return Network(
@@ -519,7 +524,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         n_rows = len(rows.weight)
         members = plan_members(
             self._n_networks(),
-            self._early_stopping(),
+            self._early_stopping(problem.is_table),
             self.validation_fraction,
             rows,
             problem.target.strata,
@@ -551,7 +556,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         report(outcome, stacklevel=3)  # at fit
         return members, outcome
 
-    def _early_stopping(self):
+    def _early_stopping(self, is_table: bool) -> bool | str:
+        """What `early_stopping` stands for, on a table or on embeddings."""
         if self.early_stopping != "auto":
             return self.early_stopping
         return self._auto_early_stopping if self._hidden_sizes() else False
