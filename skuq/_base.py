@@ -524,7 +524,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         n_rows = len(rows.weight)
         members = plan_members(
             self._n_networks(),
-            self._early_stopping(problem.is_table),
+            self._early_stopping(problem),
             self.validation_fraction,
             rows,
             problem.target.strata,
@@ -556,8 +556,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         report(outcome, stacklevel=3)  # at fit
         return members, outcome
 
-    def _early_stopping(self, is_table: bool) -> bool | str:
-        """What `early_stopping` stands for, on a table or on embeddings."""
+    def _early_stopping(self, problem: Problem) -> bool | str:
+        """What `early_stopping` stands for."""
         if self.early_stopping != "auto":
             return self.early_stopping
         return self._auto_early_stopping if self._hidden_sizes() else False

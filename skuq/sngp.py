@@ -30,6 +30,8 @@ from .backends import Program
 from .likelihoods import Normal, link_parameters
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
+# Rows that each different one stands for, above which a network that fits each exactly errs by less than 1/50 nat a row.
+MANY_COPIES = 25
 
 
 @estimator
@@ -381,9 +383,12 @@ class SNGPClassifier(ClassifierTask, _SNGP):
     _auto_steps = 40
     _predicts_with = (*_SNGP._predicts_with, "mean_field_factor")
 
-    def _early_stopping(self, is_table):
-        # Texts and other embeddings are told from foreign ones best by a network that was trained on all rows to the end.
-        return super()._early_stopping(is_table) if is_table or self.early_stopping != "auto" else False
+    def _early_stopping(self, problem):
+        # Texts and other embeddings are told from foreign ones best by a network that was trained on all rows to the end. And
+        # where each different row stands for many, there is no noise to fit, while one fold has noise of its own.
+        copies = problem.rows.copies
+        needless = not problem.is_table or copies.sum(dtype=float) >= MANY_COPIES * len(copies)
+        return False if needless and self.early_stopping == "auto" else super()._early_stopping(problem)
 
     def _pace(self, network):
         # Each step moves the hidden state in proportion to the features that a trained projection adds up: hundreds of them
