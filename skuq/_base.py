@@ -71,11 +71,12 @@ class Target:
     def marginal_fit(self) -> tuple[np.ndarray, np.ndarray]:
         """Raw outputs and raw constants at which training starts."""
         if self.likelihood:
-            y, units = self.y[:, : self.head.n_outputs].astype(float), self.standardizer.scale
+            y, weight = self.y[:, : self.head.n_outputs].astype(float), self.weight
             if self.head.has_exposure:
-                # Over all rows the mean count is the unit times the mean exposure.
-                units = units * np.average(self.y[:, -1].astype(float), weights=self.weight)
-            return self.likelihood.initial_raw(y, self.weight, units)
+                # Rates, each as sure as its exposure is long: counts themselves vary by their exposures too.
+                exposure = self.y[:, -1].astype(float)
+                y, weight = y / exposure[:, None], weight * exposure
+            return self.likelihood.initial_raw(y, weight, self.standardizer.scale)
         frequency = np.clip(np.average(self.y, axis=0, weights=self.weight), 1e-4, 1 - 1e-4)
         raw = np.log(frequency / (1 - frequency)) if self.head.family == "bernoulli" else np.log(frequency)
         return raw, np.empty(0)
@@ -466,7 +467,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         exposure = self._exposure_column(target.likelihood)
         if exposure is not None:
             x_standardizer = x_standardizer.without_column(exposure)
-        encoding = self._encoding_of(X, sizes, previous)
+        encoding = self._encoding_of(X, sizes, previous, exposure)
         network = self._network(X.shape[1], encoding, sizes, target.head)
         scaled = x_standardizer.rows(X)
         # Weights that are trained further belong to the random features they were trained on.
@@ -481,8 +482,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """Whether ``input_encoding="auto"`` may encode."""
         return False
 
-    def _encoding_of(self, X, sizes, previous) -> Encoding:
-        """Which features are encoded, by how many bins."""
+    def _encoding_of(self, X, sizes, previous, exposure=None) -> Encoding:
+        """Which features are encoded, by how many bins; the column of exposures is no feature."""
         auto = self.input_encoding == "auto"
         if self.input_encoding == "piecewise_linear" and not sizes:
             raise ValueError(
@@ -500,6 +501,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         if before is not None and before.n_bins == self.n_bins:
             return replace(before, asked=asked)
         encoded = many_valued(X)
+        if exposure is not None:
+            encoded[exposure] = False
         return nothing if auto and encoded.sum() > MAX_ENCODED else Encoding(asked, self.n_bins, encoded)
 
     def _network(self, n_features, encoding, sizes, head) -> Network:
@@ -699,6 +702,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             features, bins = used[: network.n_features], used[network.n_features :]
             features[state.encoding.features] |= bins.reshape(network.n_binned, network.n_bins).any(axis=1)
             used = features
+        exposure = self._exposure_column(state.likelihood)
+        if exposure is not None:
+            used[exposure] = False
         self.selected_features_ = used
         self.encoded_features_ = state.encoding.features.copy()
         for name in ("coef_", "intercept_"):
@@ -811,6 +817,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             features=state.draws.features,
             temperature=state.calibration.temperature,
             log_class_weight=state.calibration.log_class_weight,
+            exposure=self._exposure_column(state.likelihood),
         )
 
     def _import(self, fitted: Fitted) -> None:

@@ -960,8 +960,8 @@ class Poisson(_Count):
     ----------
     exposure : str, int ≥ 0 or None, default=None
         Column of X, by name or position, that holds what each count was gathered over (years, area, population), > 0. The mean
-        is this exposure times a rate that the other columns explain; predictions of a row are for its own exposure. A native
-        model says the distribution for exposure 1.
+        is this exposure times a rate that the other columns explain: log exposure is an offset, no feature, and its entry of
+        ``coef_`` is 0. All that is predicted of a row, by a native model too, is for its own exposure.
 
     Examples
     --------
@@ -994,6 +994,14 @@ class Poisson(_Count):
         if not np.any(large):
             return stats.poisson(rate).cdf(y)
         return np.where(large, _large_poisson_cdf(y, np.where(large, rate, LARGE_RATE)), stats.poisson(rate).cdf(y))
+
+    def sf(self, y, parameters):
+        y, rate = np.broadcast_arrays(np.floor(y), parameters["rate"])
+        large = rate > LARGE_RATE
+        if not np.any(large):
+            return stats.poisson(rate).sf(y)
+        beyond = _large_poisson_cdf(y, np.where(large, rate, LARGE_RATE), upper=True)
+        return np.where(large, beyond, stats.poisson(rate).sf(y))
 
     def ppf(self, q, parameters):
         q, rate = np.broadcast_arrays(q, parameters["rate"])
@@ -1090,18 +1098,20 @@ def _large_poisson_quantile(q, rate):
     return quantile
 
 
-def _large_poisson_cdf(k, rate):
-    """P(Y ≤ k) = Q(k + 1, rate) for large means; tails by two terms of Temme 1979, relative error about 1/k."""
+def _large_poisson_cdf(k, rate, upper=False):
+    """P(Y ≤ k) = Q(k + 1, rate), or P(Y > k), for large means; tails by two terms of Temme 1979, relative error about 1/k."""
+    sign = -1 if upper else 1
     with np.errstate(all="ignore"):
         a = np.maximum(k, 0.0) + 1
         mu = (rate - a) / a
         half_square = log_excess(NUMPY, mu, rate / a)  # η² / 2
         eta = np.sign(mu) * np.sqrt(2 * half_square)
         rest = np.exp(-a * half_square) / np.sqrt(2 * np.pi * a) * (1 / mu - 1 / eta)
-        tail = np.clip(special.ndtr(-eta * np.sqrt(a)) + rest, 0.0, 1.0)
+        tail = np.clip(special.ndtr(-sign * eta * np.sqrt(a)) + sign * rest, 0.0, 1.0)
         near = np.abs(k - rate) < FAR_TAIL * np.sqrt(rate)
-        inside = np.where(near, special.pdtr(np.where(near, k, 0.0), rate), tail)
-        return np.where(k < 0, 0.0, np.where(np.isposinf(k), 1.0, inside))
+        series = special.pdtrc if upper else special.pdtr
+        inside = np.where(near, series(np.where(near, k, 0.0), rate), tail)
+        return np.where(k < 0, float(upper), np.where(np.isposinf(k), float(not upper), inside))
 
 
 class _Hurdle(Likelihood):
@@ -1156,13 +1166,14 @@ class _Hurdle(Likelihood):
         return np.exp(self._log_above_zero(NUMPY, parameters)) if self._truncates else 1.0
 
     def cdf(self, y, parameters):
+        return np.where(np.asarray(y) < 0, 0.0, 1 - self.sf(y, parameters))[()]
+
+    def sf(self, y, parameters):
         y = np.asarray(y, float)
-        family = self._positive()
         with np.errstate(all="ignore"):
-            survival = family.distribution(parameters).sf(y)
-            survival = np.where(np.isfinite(survival), survival, 1 - family.cdf(y, parameters))
-        survival = np.where(y < (1 if self.discrete else 0), 1.0, survival / self._above(parameters))
-        return np.where(y < 0, 0.0, 1 - (1 - parameters["zero"]) * survival)[()]
+            beyond = self._positive().sf(y, parameters)
+        beyond = np.where(y < (1 if self.discrete else 0), 1.0, beyond / self._above(parameters))
+        return np.where(y < 0, 1.0, (1 - parameters["zero"]) * beyond)[()]
 
     def ppf(self, q, parameters):
         q = np.asarray(q, float)
