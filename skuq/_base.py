@@ -71,12 +71,14 @@ class Target:
     def marginal_fit(self) -> tuple[np.ndarray, np.ndarray]:
         """Raw outputs and raw constants at which training starts."""
         if self.likelihood:
-            y, weight = self.y[:, : self.head.n_outputs].astype(float), self.weight
+            y, weight, units = self.y[:, : self.head.n_outputs].astype(float), self.weight, self.standardizer.scale
             if self.head.has_exposure:
-                # Rates, each as sure as its exposure is long: counts themselves vary by their exposures too.
+                # Counts at the mean exposure, each as sure as its own is long. Where Var[y] = e m + (e m)² / r, their weighted
+                # variance is ē m + (ē m)² / r, whereas that of the counts themselves holds the spread of e too.
                 exposure = self.y[:, -1].astype(float)
-                y, weight = y / exposure[:, None], weight * exposure
-            return self.likelihood.initial_raw(y, weight, self.standardizer.scale)
+                mean = np.average(exposure, weights=weight)
+                y, weight, units = y * (mean / exposure)[:, None], weight * exposure / mean, units * mean
+            return self.likelihood.initial_raw(y, weight, units)
         frequency = np.clip(np.average(self.y, axis=0, weights=self.weight), 1e-4, 1 - 1e-4)
         raw = np.log(frequency / (1 - frequency)) if self.head.family == "bernoulli" else np.log(frequency)
         return raw, np.empty(0)

@@ -349,6 +349,9 @@ class Likelihood(BaseEstimator):
         "standardize" (the default): trained on (y − mean) / std; the parameters are then to have a "loc" and a "scale" in y's
         units. "divide": on y / mean; the parameters are to have a "mean". None: trained on y itself. "count": on y itself
         too, and a :class:`Parameter` that is `in_units` is a multiple of the mean of y.
+    ``exposure``
+        if the constructor has an argument of this name: the column of X, by name or position, that multiplies the parameters
+        which are `in_units`, see :class:`Poisson`.
     ``support``, ``discrete``
         the least and the largest target, and whether targets are integers.
 
@@ -400,6 +403,11 @@ class Likelihood(BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} has target_transform 'standardize', which needs parameters named 'loc' and "
                 f"'scale', got {sorted(names)}. Set target_transform = None to train on y itself, or name them so."
+            )
+        if getattr(self, "exposure", None) is not None and not any(p.in_units for p in self.parameters()):
+            raise ValueError(
+                f"{type(self).__name__} has an exposure, got no parameter that goes with it. Give the Parameter that does "
+                f"in_units=True, and set target_transform = 'count'."
             )
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -618,18 +626,21 @@ def marginal_fit(likelihood, y, weight) -> dict[str, float]:
         cumulative = np.cumsum(weight)
         levels = (np.arange(MOST_MARGINAL) + 0.5) / MOST_MARGINAL * cumulative[-1]
         y, weight = y[np.minimum(np.searchsorted(cumulative, levels), len(y) - 1)], np.ones(MOST_MARGINAL)
-    head, fixed = likelihood.head(1), likelihood.fixed_values()
+    mean = np.average(y, weights=weight)
+    head, fixed = likelihood.head(1), likelihood.fixed_values([mean if mean > 0 else 1.0])
     y, weight = y[:, None], weight[:, None] / weight.sum()
 
     def values(raw):
         return link_parameters(head, raw[None, None, : head.n_raw], raw[None, head.n_raw :], fixed)
 
     def loss(raw):
-        value = -_weighted_sum(likelihood.logpdf(y, values(raw)), weight, axis=None).item()
+        # The formula itself: counts at the mean exposure are no whole numbers.
+        value = -_weighted_sum(likelihood.log_density(NUMPY, y, values(raw)), weight, axis=None).item()
         return value if np.isfinite(value) else 1e300
 
     start = np.zeros(head.n_raw + head.n_constants)
-    found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
+    with np.errstate(all="ignore"):
+        found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
     return {name: value.item() for name, value in values(found).items()}
 
 
@@ -1241,6 +1252,10 @@ class ZeroInflatedPoisson(_Hurdle, _Count):
     or fewer. (In a model of structural zeros beside a Poisson distribution that has zeros too, Lambert 1992, the two kinds
     cannot be told apart; the predictive distributions are the same where zeros are more.)
 
+    There is no `exposure`: an offset would say how positive counts grow with it, but not how P(Y = 0) falls, which the rate does
+    not decide here. Give log exposure as a feature, and both are learned of it; or take :class:`NegativeBinomial`, whose zeros
+    go with the exposure.
+
     Examples
     --------
     >>> from skuq.likelihoods import ZeroInflatedPoisson
@@ -1269,7 +1284,7 @@ class ZeroInflatedPoisson(_Hurdle, _Count):
 class ZeroInflatedNegativeBinomial(_Hurdle, _Count):
     """Zero with a probability of its own, else negative binomial cut off above zero: a hurdle model of overdispersed counts.
 
-    As :class:`ZeroInflatedPoisson`, with positive counts that vary more.
+    As :class:`ZeroInflatedPoisson`, with positive counts that vary more; without an `exposure`, as there.
 
     Parameters
     ----------
