@@ -40,10 +40,11 @@ def claims(n=1000, unit=1.0, seed=0):
 
 
 @each_backend
-@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
-def test_linear_rates_are_scikit_learns(unit, backend):
+@pytest.mark.parametrize(("unit", "standardize"), [(1.0, True), (1.0, False), (1e-9, True), (1e9, True)])
+def test_linear_rates_are_scikit_learns(unit, standardize, backend):
     X, y, _ = claims(unit=unit)
-    model = make("ProbabilisticRegressor", backend, likelihood=Poisson(exposure="years"), **LINEAR).fit(X, y)
+    model = make("ProbabilisticRegressor", backend, likelihood=Poisson(exposure="years"), **LINEAR)
+    model.set_params(standardize=standardize).fit(X, y)
     years = X["years"].to_numpy()
     features = X[["age", "size"]].to_numpy()
     reference = PoissonRegressor(alpha=0, tol=1e-9, max_iter=1000)
@@ -392,7 +393,7 @@ def test_exposures_out_of_range_are_said_and_leave_nothing_fitted(likelihood):
     X, y, _ = many_decades()
     model = make("ProbabilisticRegressor", "auto", likelihood=likelihood(exposure=1))
     X[3, 1] = 1e-30
-    with pytest.raises(ValueError, match="must lie between 1e-20 and 1e\\+20, got values between 1e-30.*another unit"):
+    with pytest.raises(ValueError, match=r"must lie between 1e-20 and 1e\+20, got values between 1e-30.*another unit"):
         model.fit(X, y)
     X[3, 1] = 0.0
     with pytest.raises(ValueError, match=r"minimum of 0 in column 1 \(1 of 96 rows"):
