@@ -71,11 +71,14 @@ class Target:
     def marginal_fit(self) -> tuple[np.ndarray, np.ndarray]:
         """Raw outputs and raw constants at which training starts."""
         if self.likelihood:
-            y, units = self.y[:, : self.head.n_outputs].astype(float), self.standardizer.scale
+            y, weight, units = self.y[:, : self.head.n_outputs].astype(float), self.weight, self.standardizer.scale
             if self.head.has_exposure:
-                # Over all rows the mean count is the unit times the mean exposure.
-                units = units * np.average(self.y[:, -1].astype(float), weights=self.weight)
-            return self.likelihood.initial_raw(y, self.weight, units)
+                # Counts at the mean exposure, each as sure as its own is long. Where Var[y] = e m + (e m)² / r, their weighted
+                # variance is ē m + (ē m)² / r, whereas that of the counts themselves holds the spread of e too.
+                exposure = self.y[:, -1].astype(float)
+                mean = np.average(exposure, weights=weight)
+                y, weight, units = y * (mean / exposure)[:, None], weight * exposure / mean, units * mean
+            return self.likelihood.initial_raw(y, weight, units)
         frequency = np.clip(np.average(self.y, axis=0, weights=self.weight), 1e-4, 1 - 1e-4)
         raw = np.log(frequency / (1 - frequency)) if self.head.family == "bernoulli" else np.log(frequency)
         return raw, np.empty(0)
@@ -471,6 +474,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         if exposure is not None:
             x_standardizer = x_standardizer.without_column(exposure)
         several = many_valued(X)
+        if exposure is not None:
+            several[exposure] = False
         encoding = self._encoding_of(several, sizes, previous)
         network = self._network(X.shape[1], encoding, sizes, target.head)
         scaled = x_standardizer.rows(X)
@@ -705,6 +710,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             features, bins = used[: network.n_features], used[network.n_features :]
             features[state.encoding.features] |= bins.reshape(network.n_binned, network.n_bins).any(axis=1)
             used = features
+        exposure = self._exposure_column(state.likelihood)
+        if exposure is not None:
+            used[exposure] = False
         self.selected_features_ = used
         self.encoded_features_ = state.encoding.features.copy()
         for name in ("coef_", "intercept_"):
@@ -817,6 +825,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             features=state.draws.features,
             temperature=state.calibration.temperature,
             log_class_weight=state.calibration.log_class_weight,
+            exposure=self._exposure_column(state.likelihood),
         )
 
     def _import(self, fitted: Fitted) -> None:

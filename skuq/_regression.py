@@ -19,6 +19,9 @@ from ._rows import Standardizer
 from ._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
 from .likelihoods import NAMED, Likelihood, link_parameters, resolve_likelihood
 
+# Training computes in float32, in which rates by these exposures are neither zero nor infinite.
+EXPOSURES = 1e-20, 1e20
+
 
 def _mean_and_std(mixture):
     return np.stack([mixture.mean(), mixture.std()], axis=-1)
@@ -108,7 +111,14 @@ class RegressorTask(RegressorMixin):
         if np.any(counted <= 0):
             raise ValueError(
                 f"The exposure of counts must be positive, got a minimum of {counted.min():g} in column {likelihood.exposure!r} "
-                f"({np.count_nonzero(counted <= 0)} of {len(counted)} rows ≤ 0). Leave rows without exposure out."
+                f"({np.count_nonzero(counted <= 0)} of {len(counted)} rows ≤ 0). Leave rows without exposure out, "
+                f"and let a transformer that scales X pass this column on."
+            )
+        low, high = EXPOSURES
+        if np.any((counted < low) | (counted > high)):
+            raise ValueError(
+                f"The exposure of counts must lie between {low:g} and {high:g}, got values between {counted.min():g} and "
+                f"{counted.max():g} in column {likelihood.exposure!r}. Give it in another unit."
             )
         return exposure
 

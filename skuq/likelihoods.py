@@ -349,6 +349,9 @@ class Likelihood(BaseEstimator):
         "standardize" (the default): trained on (y − mean) / std; the parameters are then to have a "loc" and a "scale" in y's
         units. "divide": on y / mean; the parameters are to have a "mean". None: trained on y itself. "count": on y itself
         too, and a :class:`Parameter` that is `in_units` is a multiple of the mean of y.
+    ``exposure``
+        if the constructor has an argument of this name: the column of X, by name or position, that multiplies the parameters
+        which are `in_units`, see :class:`Poisson`.
     ``support``, ``discrete``
         the least and the largest target, and whether targets are integers.
 
@@ -400,6 +403,11 @@ class Likelihood(BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} has target_transform 'standardize', which needs parameters named 'loc' and "
                 f"'scale', got {sorted(names)}. Set target_transform = None to train on y itself, or name them so."
+            )
+        if getattr(self, "exposure", None) is not None and not any(p.in_units for p in self.parameters()):
+            raise ValueError(
+                f"{type(self).__name__} has an exposure, got no parameter that goes with it. Give the Parameter that does "
+                f"in_units=True, and set target_transform = 'count'."
             )
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -618,18 +626,21 @@ def marginal_fit(likelihood, y, weight) -> dict[str, float]:
         cumulative = np.cumsum(weight)
         levels = (np.arange(MOST_MARGINAL) + 0.5) / MOST_MARGINAL * cumulative[-1]
         y, weight = y[np.minimum(np.searchsorted(cumulative, levels), len(y) - 1)], np.ones(MOST_MARGINAL)
-    head, fixed = likelihood.head(1), likelihood.fixed_values()
+    mean = np.average(y, weights=weight)
+    head, fixed = likelihood.head(1), likelihood.fixed_values([mean if mean > 0 else 1.0])
     y, weight = y[:, None], weight[:, None] / weight.sum()
 
     def values(raw):
         return link_parameters(head, raw[None, None, : head.n_raw], raw[None, head.n_raw :], fixed)
 
     def loss(raw):
-        value = -_weighted_sum(likelihood.logpdf(y, values(raw)), weight, axis=None).item()
+        # The formula itself: counts at the mean exposure are no whole numbers.
+        value = -_weighted_sum(likelihood.log_density(NUMPY, y, values(raw)), weight, axis=None).item()
         return value if np.isfinite(value) else 1e300
 
     start = np.zeros(head.n_raw + head.n_constants)
-    found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
+    with np.errstate(all="ignore"):
+        found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
     return {name: value.item() for name, value in values(found).items()}
 
 
@@ -960,8 +971,8 @@ class Poisson(_Count):
     ----------
     exposure : str, int ≥ 0 or None, default=None
         Column of X, by name or position, that holds what each count was gathered over (years, area, population), > 0. The mean
-        is this exposure times a rate that the other columns explain; predictions of a row are for its own exposure. A native
-        model says the distribution for exposure 1.
+        is this exposure times a rate that the other columns explain: log exposure is an offset, no feature, and its entry of
+        ``coef_`` is 0. All that is predicted of a row, by a native model too, is for its own exposure.
 
     Examples
     --------
@@ -994,6 +1005,14 @@ class Poisson(_Count):
         if not np.any(large):
             return stats.poisson(rate).cdf(y)
         return np.where(large, _large_poisson_cdf(y, np.where(large, rate, LARGE_RATE)), stats.poisson(rate).cdf(y))
+
+    def sf(self, y, parameters):
+        y, rate = np.broadcast_arrays(np.floor(y), parameters["rate"])
+        large = rate > LARGE_RATE
+        if not np.any(large):
+            return stats.poisson(rate).sf(y)
+        beyond = _large_poisson_cdf(y, np.where(large, rate, LARGE_RATE), upper=True)
+        return np.where(large, beyond, stats.poisson(rate).sf(y))
 
     def ppf(self, q, parameters):
         q, rate = np.broadcast_arrays(q, parameters["rate"])
@@ -1090,18 +1109,20 @@ def _large_poisson_quantile(q, rate):
     return quantile
 
 
-def _large_poisson_cdf(k, rate):
-    """P(Y ≤ k) = Q(k + 1, rate) for large means; tails by two terms of Temme 1979, relative error about 1/k."""
+def _large_poisson_cdf(k, rate, upper=False):
+    """P(Y ≤ k) = Q(k + 1, rate), or P(Y > k), for large means; tails by two terms of Temme 1979, relative error about 1/k."""
+    sign = -1 if upper else 1
     with np.errstate(all="ignore"):
         a = np.maximum(k, 0.0) + 1
         mu = (rate - a) / a
         half_square = log_excess(NUMPY, mu, rate / a)  # η² / 2
         eta = np.sign(mu) * np.sqrt(2 * half_square)
         rest = np.exp(-a * half_square) / np.sqrt(2 * np.pi * a) * (1 / mu - 1 / eta)
-        tail = np.clip(special.ndtr(-eta * np.sqrt(a)) + rest, 0.0, 1.0)
+        tail = np.clip(special.ndtr(-sign * eta * np.sqrt(a)) + sign * rest, 0.0, 1.0)
         near = np.abs(k - rate) < FAR_TAIL * np.sqrt(rate)
-        inside = np.where(near, special.pdtr(np.where(near, k, 0.0), rate), tail)
-        return np.where(k < 0, 0.0, np.where(np.isposinf(k), 1.0, inside))
+        series = special.pdtrc if upper else special.pdtr
+        inside = np.where(near, series(np.where(near, k, 0.0), rate), tail)
+        return np.where(k < 0, float(upper), np.where(np.isposinf(k), float(not upper), inside))
 
 
 class _Hurdle(Likelihood):
@@ -1156,13 +1177,14 @@ class _Hurdle(Likelihood):
         return np.exp(self._log_above_zero(NUMPY, parameters)) if self._truncates else 1.0
 
     def cdf(self, y, parameters):
+        return np.where(np.asarray(y) < 0, 0.0, 1 - self.sf(y, parameters))[()]
+
+    def sf(self, y, parameters):
         y = np.asarray(y, float)
-        family = self._positive()
         with np.errstate(all="ignore"):
-            survival = family.distribution(parameters).sf(y)
-            survival = np.where(np.isfinite(survival), survival, 1 - family.cdf(y, parameters))
-        survival = np.where(y < (1 if self.discrete else 0), 1.0, survival / self._above(parameters))
-        return np.where(y < 0, 0.0, 1 - (1 - parameters["zero"]) * survival)[()]
+            beyond = self._positive().sf(y, parameters)
+        beyond = np.where(y < (1 if self.discrete else 0), 1.0, beyond / self._above(parameters))
+        return np.where(y < 0, 1.0, (1 - parameters["zero"]) * beyond)[()]
 
     def ppf(self, q, parameters):
         q = np.asarray(q, float)
@@ -1230,6 +1252,10 @@ class ZeroInflatedPoisson(_Hurdle, _Count):
     or fewer. (In a model of structural zeros beside a Poisson distribution that has zeros too, Lambert 1992, the two kinds
     cannot be told apart; the predictive distributions are the same where zeros are more.)
 
+    There is no `exposure`: an offset would say how positive counts grow with it, but not how P(Y = 0) falls, which the rate does
+    not decide here. Give log exposure as a feature, and both are learned of it; or take :class:`NegativeBinomial`, whose zeros
+    go with the exposure.
+
     Examples
     --------
     >>> from skuq.likelihoods import ZeroInflatedPoisson
@@ -1258,7 +1284,7 @@ class ZeroInflatedPoisson(_Hurdle, _Count):
 class ZeroInflatedNegativeBinomial(_Hurdle, _Count):
     """Zero with a probability of its own, else negative binomial cut off above zero: a hurdle model of overdispersed counts.
 
-    As :class:`ZeroInflatedPoisson`, with positive counts that vary more.
+    As :class:`ZeroInflatedPoisson`, with positive counts that vary more; without an `exposure`, as there.
 
     Parameters
     ----------

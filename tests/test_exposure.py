@@ -1,10 +1,13 @@
 """Rates: counts whose exposure is a column of X, against scikit-learn's models of rates and simulation."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 from _table import case, each_backend, make
 from scipy import sparse, stats
+from sklearn.base import clone
 from sklearn.linear_model import PoissonRegressor
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -13,7 +16,14 @@ from sklearn.preprocessing import FunctionTransformer
 import skuq
 from skuq import backends
 from skuq.calibration import ConformalRegressor
-from skuq.likelihoods import NegativeBinomial, Poisson
+from skuq.likelihoods import (
+    Likelihood,
+    NegativeBinomial,
+    Parameter,
+    Poisson,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
+)
 
 LINEAR = {"hidden_layer_sizes": (), "alpha": 0, "max_iter": 2500, "batch_size": 1000}
 QUICK = {"hidden_layer_sizes": (8,), "max_iter": 20, "early_stopping": False}
@@ -30,10 +40,11 @@ def claims(n=1000, unit=1.0, seed=0):
 
 
 @each_backend
-@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
-def test_linear_rates_are_scikit_learns(unit, backend):
+@pytest.mark.parametrize(("unit", "standardize"), [(1.0, True), (1.0, False), (1e-9, True), (1e9, True)])
+def test_linear_rates_are_scikit_learns(unit, standardize, backend):
     X, y, _ = claims(unit=unit)
-    model = make("ProbabilisticRegressor", backend, likelihood=Poisson(exposure="years"), **LINEAR).fit(X, y)
+    model = make("ProbabilisticRegressor", backend, likelihood=Poisson(exposure="years"), **LINEAR)
+    model.set_params(standardize=standardize).fit(X, y)
     years = X["years"].to_numpy()
     features = X[["age", "size"]].to_numpy()
     reference = PoissonRegressor(alpha=0, tol=1e-9, max_iter=1000)
@@ -50,7 +61,7 @@ def test_negative_binomial_rates_are_found(backend):
     years = X["years"].to_numpy()
     y = rng.poisson(rng.gamma(3.0, rate * years / 3.0)).astype(float)
     model = make("ProbabilisticRegressor", backend, likelihood=NegativeBinomial(exposure=1), **LINEAR)
-    model.fit(X.to_numpy(), y)
+    model.set_params(max_iter=600).fit(X.to_numpy(), y)
     np.testing.assert_allclose(model.coef_, [0.6, 0.0, -0.3], atol=0.06)
     parameters = model.predict_dist(X.to_numpy()).parameters
     assert parameters["concentration"][0, 0, 0] == pytest.approx(3.0, rel=0.2)
@@ -165,17 +176,235 @@ def test_wrong_exposures_are_said():
         model.predict(X.assign(years=-1.0))
 
 
+def many_decades(n=96, concentration=None, n_outputs=1, seed=0):
+    """Rows whose exposures, in the second column, spread over three decades; counts and their means."""
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-1, 1, size=(n, 3))
+    X[:, 1] = 10 ** rng.uniform(-1, 2, size=n)
+    rate = np.exp(0.5 + np.outer(X[:, 0], [1.0, -0.5][:n_outputs]) - 0.7 * X[:, 2:])
+    mean = rate * X[:, [1]]
+    y = rng.poisson(mean if concentration is None else rng.gamma(concentration, mean / concentration)).astype(float)
+    return (X, y[:, 0], mean[:, 0]) if n_outputs == 1 else (X, y, mean)
+
+
 @each_backend
-def test_warm_starts_keep_the_unit_and_a_native_model_is_for_exposure_one(backend):
+def test_warm_starts_keep_the_unit(backend):
     X, y, _ = claims(200)
     model = make("ProbabilisticRegressor", backend, likelihood=Poisson(exposure="years"), warm_start=True, **QUICK)
     before = model.fit(X, y).predict(X)
     model.set_params(learning_rate_init=1e-9, learning_rate="constant", max_iter=1).fit(X, 3 * y)
     np.testing.assert_allclose(model.predict(X), before, rtol=1e-4)
+
+
+@each_backend
+def test_a_negative_binomial_scores_as_the_truth(backend):
+    X, y, _ = many_decades(3000, concentration=3.0)
+    likelihood = NegativeBinomial(exposure=1)
+    model = skuq.ProbabilisticRegressor(likelihood=likelihood, backend=backend, random_state=0, max_iter=60).fit(X, y)
+    X, y, mean = many_decades(4000, concentration=3.0, seed=1)
+    truth = stats.nbinom(3.0, 3.0 / (3.0 + mean)).logpmf(y).mean()
+    assert -model.predict_dist(X).logpdf(y).mean() < -truth + 0.02
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_training_starts_at_the_moments_of_counts_given_their_exposures(unit):
+    # Without features Σ (y − e m)² / e less Σ y / e, whose expectation is Σ e m² / r, says r whatever the unit of e.
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, size=(5000, 2))
+    e = 10 ** rng.uniform(-1, 2, size=5000)
+    y = rng.poisson(rng.gamma(3.0, 2 * e / 3.0)).astype(float)
+    X[:, 1] = unit * e
+    frozen = {"learning_rate_init": 1e-12, "learning_rate": "constant", "max_iter": 1, "hidden_layer_sizes": ()}
+    model = make("ProbabilisticRegressor", "auto", likelihood=NegativeBinomial(exposure=1), **frozen).fit(X, y)
+    m = y.sum() / e.sum()
+    expected = m**2 * e.sum() / ((y - e * m) ** 2 / e - m).sum()
+    parameters = model.predict_dist(X).parameters
+    assert parameters["concentration"][0, 0, 0] == pytest.approx(expected, rel=1e-3)
+    assert expected == pytest.approx(3.0, rel=0.1)
+    assert parameters["mean"].sum() == pytest.approx(y.sum(), rel=0.3)
+
+
+def native_mean(native, backend, X):
+    """Means that a native model gives rows, (n_rows, n_outputs)."""
     if backend == "blitz":
         import torch
 
-        mean = model.to_native()(torch.tensor(X.to_numpy())).mean.detach().numpy()
-    else:
-        mean = model.to_native()(X.to_numpy().astype(np.float32)).mean().numpy()
-    np.testing.assert_allclose(mean[:, 0], before / X["years"], rtol=1e-3)
+        outputs = native(torch.tensor(X))
+        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+        return outputs.mean.detach().numpy()
+    outputs = native(X)
+    return (outputs[0] if isinstance(outputs, list) else outputs).mean().numpy()
+
+
+@each_backend
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_a_native_model_is_for_the_rows_own_exposure(n_outputs, backend):
+    X, y, _ = many_decades(n_outputs=n_outputs)
+    model = make("ProbabilisticRegressor", backend, likelihood=NegativeBinomial(exposure=1), max_iter=5).fit(X, y)
+    native = model.to_native()
+    mean = native_mean(native, backend, X)
+    expected = model.predict(X)
+    np.testing.assert_allclose(mean, expected.reshape(mean.shape), rtol=1e-4)
+    np.testing.assert_allclose(model.from_native(native).predict(X), expected, rtol=1e-6)
+
+
+@each_backend
+@pytest.mark.parametrize("method", ["DeepEnsemble", "BNN", "SNGP"])
+def test_native_models_of_every_method_multiply_by_the_exposure(method, backend):
+    X, y, _ = many_decades()
+    model = make(f"{method}Regressor", backend, likelihood=Poisson(exposure=1), max_iter=5).fit(X, y)
+    native = model.to_native()
+    native = native[0] if isinstance(native, list) else native
+    if method == "BNN" and backend == "blitz":
+        native.freeze_()
+    row = np.repeat(X[:1], 4, axis=0)
+    row[:, 1] = [0.1, 1.0, 7.0, 100.0]
+    # One forward pass has one set of weights for all rows.
+    rates = native_mean(native, backend, row)[:, 0] / row[:, 1]
+    np.testing.assert_allclose(rates, rates[0], rtol=1e-5)
+
+
+@each_backend
+def test_the_column_is_neither_encoded_nor_selected(backend):
+    X, y, _ = many_decades()
+    model = make("ProbabilisticRegressor", backend, likelihood=Poisson(exposure=1), max_iter=2).fit(X, y)
+    assert model.encoded_features_.tolist() == [True, False, True]
+    assert model.selected_features_.tolist() == [True, False, True]
+    frame = pd.DataFrame(X, columns=["a", "years", "b"])
+    linear = make("ProbabilisticRegressor", backend, likelihood=Poisson(exposure="years"), **LINEAR)
+    linear.set_params(max_iter=2).fit(frame, y)
+    assert linear.selected_features_.tolist() == [True, False, True]
+    assert linear.coef_[1] == 0
+    # 64 features are as many as "auto" encodes; the exposure is no 65th.
+    wide = np.random.default_rng(0).normal(size=(40, 65))
+    wide[:, 64] = np.exp(wide[:, 64])
+    model = make("ProbabilisticRegressor", backend, likelihood=Poisson(exposure=64), max_iter=1)
+    assert model.fit(wide, y[:40]).encoded_features_.sum() == 64
+
+
+@each_backend
+@pytest.mark.parametrize("encoding", ["auto", None])
+def test_sparse_rows_are_dense_ones_to_the_last_bit(encoding, backend):
+    X, y, _ = many_decades()
+    X[np.abs(X) < 0.5] = 0.0
+    X[:, 1] = np.where(X[:, 1] == 0, 0.25, X[:, 1])
+    model = make("ProbabilisticRegressor", backend, likelihood=NegativeBinomial(exposure=1), max_iter=5)
+    model.set_params(input_encoding=encoding)
+    dense = model.fit(X, y).predict_interval(X)
+    for kind in (sparse.csr_matrix, sparse.csc_array):
+        rows = kind(X)
+        np.testing.assert_array_equal(model.predict_interval(rows), dense)
+        np.testing.assert_array_equal(clone(model).fit(rows, y).predict_interval(rows), dense)
+
+
+@each_backend
+def test_conformal_intervals_of_a_named_column_are_those_of_its_position(backend):
+    X, y, _ = many_decades()
+    frame = pd.DataFrame(X, columns=["a", "years", "b"])
+    settings = {"calibration": "conformal", "max_iter": 5}
+    model = make("ProbabilisticRegressor", backend, likelihood=Poisson(exposure=1), **settings).fit(X, y)
+    named = clone(model).set_params(likelihood__exposure="years").fit(frame, y)
+    np.testing.assert_array_equal(named.predict_interval(frame), model.predict_interval(X))
+    assert named.likelihood.exposure == "years"
+    longer = named.predict_interval(frame.assign(years=100 * frame["years"]))
+    assert np.all(np.diff(longer) > np.diff(named.predict_interval(frame)))
+
+
+@each_backend
+def test_several_counts_share_their_exposure(backend):
+    X, y, mean = many_decades(600, n_outputs=2)
+    model = make("ProbabilisticRegressor", backend, likelihood=Poisson(exposure=1), max_iter=100).fit(X, y)
+    assert model.predict(X).shape == y.shape
+    assert np.corrcoef(np.log(model.predict(X)).ravel(), np.log(mean).ravel())[0, 1] > 0.98
+
+
+@each_backend
+def test_copies_and_pickles_keep_the_column(backend):
+    X, y, _ = many_decades()
+    frame = pd.DataFrame(X, columns=["a", "years", "b"])
+    model = make("ProbabilisticRegressor", backend, likelihood=NegativeBinomial(exposure="years"), max_iter=5)
+    expected = model.fit(frame, y).predict(frame)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(frame), expected)
+    assert clone(again).likelihood.exposure == "years"
+    np.testing.assert_array_equal(clone(again).fit(frame, y).predict(frame), expected)
+    # What is set after fit changes no prediction.
+    again.likelihood.set_params(exposure="a")
+    np.testing.assert_array_equal(again.predict(frame), expected)
+    # Rows move with their column.
+    moved = frame[["years", "b", "a"]]
+    assert np.corrcoef(np.log(clone(model).fit(moved, y).predict(moved)), np.log(expected))[0, 1] > 0.9
+
+
+@each_backend
+def test_weight_two_is_two_copies(backend):
+    X, y, _ = many_decades()
+    weight = np.random.default_rng(0).integers(0, 3, len(y))
+    # A row that does not count may have no exposure.
+    X[weight == 0, 1] = 0.0
+    model = make("ProbabilisticRegressor", backend, likelihood=NegativeBinomial(exposure=1), max_iter=10)
+    weighted = clone(model).fit(X, y, sample_weight=weight).predict(X[weight > 0])
+    repeated = clone(model).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight)).predict(X[weight > 0])
+    np.testing.assert_allclose(weighted, repeated, rtol=1e-4)
+
+
+class Own(Likelihood):
+    """Poisson counts as a user writes them, with a column of exposures."""
+
+    target_transform = "count"
+    discrete = True
+    support = (0.0, np.inf)
+
+    def __init__(self, exposure=None):
+        self.exposure = exposure
+
+    def parameters(self):
+        return (Parameter("mu", "exp", "input", in_units=True),)
+
+    def log_density(self, xp, y, parameters):
+        return xp.xlogy(y, parameters["mu"]) - parameters["mu"] - xp.lgamma(y + 1)
+
+    def distribution(self, parameters):
+        return stats.poisson(parameters["mu"])
+
+
+@each_backend
+def test_a_likelihood_of_ones_own_may_have_an_exposure(backend):
+    X, y, _ = claims()
+    settings = {**LINEAR, "max_iter": 800}
+    own, poisson = (
+        make("ProbabilisticRegressor", backend, likelihood=family(exposure="years"), **settings).fit(X, y)
+        for family in (Own, Poisson)
+    )
+    np.testing.assert_allclose(own.predict(X), poisson.predict(X), rtol=2e-3)
+
+
+def test_an_exposure_needs_a_parameter_that_goes_with_it():
+    class Still(Own):
+        def parameters(self):
+            return (Parameter("mu", "exp", "input"),)
+
+    with pytest.raises(ValueError, match="has an exposure, got no parameter that goes with it"):
+        make("ProbabilisticRegressor", "auto", likelihood=Still(exposure=1)).fit(*many_decades()[:2])
+
+
+@pytest.mark.parametrize("likelihood", [Poisson, NegativeBinomial])
+def test_exposures_out_of_range_are_said_and_leave_nothing_fitted(likelihood):
+    X, y, _ = many_decades()
+    model = make("ProbabilisticRegressor", "auto", likelihood=likelihood(exposure=1))
+    X[3, 1] = 1e-30
+    with pytest.raises(ValueError, match=r"must lie between 1e-20 and 1e\+20, got values between 1e-30.*another unit"):
+        model.fit(X, y)
+    X[3, 1] = 0.0
+    with pytest.raises(ValueError, match=r"minimum of 0 in column 1 \(1 of 96 rows"):
+        model.fit(X, y)
+    assert not hasattr(model, "n_features_in_")
+
+
+@pytest.mark.parametrize("likelihood", [ZeroInflatedPoisson, ZeroInflatedNegativeBinomial])
+def test_hurdle_counts_take_none_and_say_which_do(likelihood):
+    X, y, _ = many_decades()
+    with pytest.raises(ValueError, match="Poisson"):
+        make("ProbabilisticRegressor", "auto", likelihood=likelihood()).fit(X, y / X[:, 1])
+    with pytest.raises(ValueError, match="Invalid parameter 'exposure'"):
+        likelihood().set_params(exposure=1)

@@ -1,5 +1,7 @@
 """The families against numpy's generators, scipy's distributions, root finders and scikit-learn's linear models."""
 
+from decimal import Decimal, localcontext
+
 import numpy as np
 import pytest
 from _table import case, each_backend, make
@@ -272,6 +274,39 @@ def test_laplace_tails_are_exact():
     parameters = {"loc": 1.0, "scale": 2.0}
     y = 1.0 + 2.0 * np.array([-1e5, -800.0, 800.0, 1e300])
     np.testing.assert_allclose(Laplace().logpdf(y, parameters), -np.abs(y - 1.0) / 2.0 - np.log(4.0), rtol=1e-14)
+
+
+def decimal_poisson_tail(k, rate):
+    """P(Y > k) for large whole k > rate, in 60 digits: the first mass by Stirling's series, and ratios of masses."""
+    with localcontext() as context:
+        context.prec = 60
+        n, m = Decimal(k + 1), Decimal(rate)
+        pi = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
+        log_factorial = n * n.ln() - n + (2 * pi * n).ln() / 2 + 1 / (12 * n) - 1 / (360 * n**3) + 1 / (1260 * n**5)
+        mass = total = (n * m.ln() - m - log_factorial).exp()
+        while mass > total / 10**15:
+            n += 1
+            mass *= m / n
+            total += mass
+        return float(total)
+
+
+@pytest.mark.parametrize("rate", [2_000, 300_000, 2_000_000, 50_000_000])
+@pytest.mark.parametrize("deviations", [4.1, 8, 30])
+def test_upper_tails_of_large_counts_keep_their_digits(rate, deviations):
+    k = int(rate + deviations * rate**0.5)
+    tail = Poisson().sf(float(k), {"rate": np.array(float(rate))})
+    np.testing.assert_allclose(tail, decimal_poisson_tail(k, rate), rtol=1e-6)
+
+
+def test_upper_tails_of_counts_are_scipys_and_complete_the_lower():
+    rate = {"rate": np.array([0.02, 3.0, 500.0, 3e6])}
+    y = np.array([4.0, 60.5, 900.0, 3e6])
+    np.testing.assert_allclose(Poisson().sf(y, rate)[:3], stats.poisson(rate["rate"]).sf(y)[:3], rtol=1e-12)
+    assert (Poisson().sf(y, rate) > 0).all()
+    np.testing.assert_allclose(Poisson().sf(y, rate) + Poisson().cdf(y, rate), 1, rtol=1e-12)
+    assert (Poisson().sf(-1.0, rate) == 1).all()
+    assert (Poisson().sf(np.inf, rate) == 0).all()
 
 
 def test_names_stand_for_the_defaults():

@@ -67,6 +67,23 @@ def test_formulas_are_those_of_the_mixture(family):
 
 
 @each_family
+def test_upper_tails_keep_their_digits(family):
+    likelihood, p = NAMED[family](), spread(family)
+    inner = uncut(family, p)
+    far = np.ceil(inner.isf(10.0 ** -np.arange(2, 22).reshape(4, 5)))
+    expected = (1 - p["zero"]) * inner.sf(far) / inner.sf(0)
+    np.testing.assert_allclose(likelihood.sf(far, p), expected, rtol=1e-10)
+    np.testing.assert_allclose(likelihood.sf(0.0, p), 1 - p["zero"])
+    assert (likelihood.sf(-1e-9, p) == 1).all()
+    # A quantile of the mixture so far out stands where the tail is what is asked for.
+    if not likelihood.discrete:
+        mixture = PredictiveMixture(likelihood, {name: value[..., None] for name, value in p.items()}, True)
+        level = 1 - 2.0**-40
+        beyond = likelihood.sf(mixture.ppf(level)[:, None], mixture.parameters).mean(axis=0)
+        np.testing.assert_allclose(beyond, 2.0**-40, rtol=1e-8)
+
+
+@each_family
 def test_moments_and_samples_are_those_of_a_simulation(family):
     likelihood, p, n = NAMED[family](), PARAMETERS[family], 400_000
     y = simulate(family, p, np.random.default_rng(0), n)

@@ -170,6 +170,8 @@ class Fitted:
         Divides the logits that the native model gives, not v: softmax(logits / √(1 + λ v)) holds with these logits.
     log_class_weight : float or ndarray of shape (head.n_raw,)
         Taken off the divided logits.
+    exposure : int or None
+        Column of X that multiplies the parameters which are `in_units`; the network does not see it (x_scale is infinite there).
     """
 
     network: Network
@@ -196,6 +198,7 @@ class Fitted:
     mean_field_factor: float = 0.0
     temperature: float = 1.0
     log_class_weight: float | np.ndarray = 0.0
+    exposure: int | None = None
 
     def members(self) -> "list[Fitted]":
         """Each member by itself: one row of weights, one of noise_scale."""

@@ -106,14 +106,15 @@ class NativeModel(nn.Module):
             if classifies
             else LikelihoodHead(fitted, constants)
         )
-        self.ridge_penalty = fitted.ridge_penalty
+        self.ridge_penalty, self.exposure = fitted.ridge_penalty, fitted.exposure
         precision = None if fitted.precision is None else torch.tensor(fitted.precision)
         self.register_buffer("precision", precision)
 
     def forward(self, X):
         """Distribution of y, or logits; shape (n_rows, n_outputs)."""
         h = self.hidden(self.standardize(X))
-        outputs = self.head(self.output(h))
+        raw = self.output(h)
+        outputs = self.head(raw) if self.exposure is None else self.head(raw, X[..., self.exposure, None])
         if self.training or self.precision is None:
             return outputs
         return outputs, self.variance(h)
@@ -245,13 +246,15 @@ class LikelihoodHead(nn.Module):
         for name, value in {**buffers, "noise_scale": fitted.noise_scale[0]}.items():
             self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
 
-    def forward(self, raw):
-        """Return the distribution for raw outputs of shape (n_rows, n_raw)."""
+    def forward(self, raw, exposure=None):
+        """Return the distribution for raw outputs of shape (n_rows, n_raw) and exposures of shape (n_rows, 1), if any."""
         p = link_parameters(self.layout, raw, self.constants, self.fixed)
         likelihood = self.layout.density.likelihood
         if likelihood.learns_scale:
             p["scale"] = torch.minimum(p["scale"] * self.noise_scale, self.noise_limit)
         p = likelihood.to_target_units(p, self.y_shift, self.y_scale)
+        if exposure is not None:
+            p = self.layout.exposed(p, exposure.to(raw.dtype))
         if self.log_target:
             return distributions.LogNormal(p["loc"], p["scale"])
         return distribution(self.layout, p)

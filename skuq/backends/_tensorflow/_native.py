@@ -12,6 +12,7 @@ as these layers do: call ``tf.random.set_seed`` before it for repeatable numbers
 ``gaussian_process``        tf-models-official's ``RandomFeatureGaussianProcess`` (``gaussian_process_0``, … where
                             each logit has a precision of its own)
 ``constants``               the head's learned constants, appended to the raw outputs
+``exposure``                the column of X that is the row's exposure, appended to these, where there is one
 ``temperature``             ``Rescaling``: logits over the temperature, less the class weights' part, where there is one
 ``distribution``            ``DistributionLambda``: p(y | x) in y's units, which samples its mean
 ==========================  ========================================================================================
@@ -125,6 +126,8 @@ def _build(fitted, kl_weight):
         raw = _dense(fitted, kl_weight, "out", network.head.n_raw, "linear")(h)
     if network.head.n_constants:
         raw = AppendConstants(network.head.n_constants, name="constants")(raw)
+    if fitted.exposure is not None:
+        raw = AppendExposure(fitted.exposure, name="exposure")([raw, X])
     if fitted.temperature != 1 or np.any(fitted.log_class_weight):
         shift = -np.asarray(fitted.log_class_weight, np.float64)
         raw = tf_keras.layers.Rescaling(1 / fitted.temperature, shift, name="temperature")(raw)
@@ -273,19 +276,40 @@ class AppendConstants(tf_keras.layers.Layer):
         return super().get_config() | {"size": self.size}
 
 
+@tf_keras.utils.register_keras_serializable("skuq")
+class AppendExposure(tf_keras.layers.Layer):
+    """Append one column of X, the exposure of each row."""
+
+    def __init__(self, column, **kwargs):
+        super().__init__(**kwargs)
+        self.column = column
+
+    def call(self, inputs):
+        """Raw outputs and the exposure beside them, shape (n_rows, n_raw + 1)."""
+        raw, X = inputs
+        return tf.concat([raw, X[:, self.column : self.column + 1]], axis=-1)
+
+    def get_config(self):
+        """Arguments of the constructor."""
+        return super().get_config() | {"column": self.column}
+
+
 def _in_target_units(fitted):
-    """Return the function from raw outputs, constants beside them, to the distribution of y in its own units."""
+    """Return the function from raw outputs, constants beside them, (and exposures), to the distribution of y in its own units."""
     head = fitted.network.head
     arrays = (fitted.fixed, fitted.y_shift, fitted.y_scale, fitted.noise_scale[0], fitted.noise_limit)
     fixed, shift, scale, noise, limit = (tf.constant(a, tf.float32) for a in arrays)
 
     def make_distribution(t):
-        raw, constants = t[:, None, : head.n_raw], t[:, head.n_raw :]
+        stop = head.n_raw + head.n_constants
+        raw, constants = t[:, None, : head.n_raw], t[:, head.n_raw : stop]
         parameters = {k: v[:, 0] for k, v in link_parameters(head, raw, constants, fixed).items()}
         likelihood = head.density.likelihood
         if likelihood.learns_scale:
             parameters["scale"] = tf.minimum(parameters["scale"] * noise, limit)
         parameters = likelihood.to_target_units(parameters, shift, scale)
+        if head.has_exposure:
+            parameters = head.exposed(parameters, t[:, stop:])
         y = tfd.LogNormal(**parameters) if fitted.log_target else distribution(head, parameters)
         return tfd.Independent(y, reinterpreted_batch_ndims=1)
 
