@@ -2,7 +2,7 @@
 # crepes 0.9.1: at 90 % confidence the rank of the calibration score is rounded down, so intervals are a rank too wide.
 #
 # Expected: with n scores the half width is the k-th largest one, k = floor((1 - c)(n + 1)): the largest for n = 9 and
-# c = 0.9, the 10th largest for n = 99. ConformalPredictiveSystem and other libraries use that rank.
+# c = 0.9, the 10th largest for n = 99. MAPIE 1.6.0 uses that rank from n = 10 on.
 # Seen: int((1 - confidence) * (n + 1)) in floats: 1 - 0.9 is 0.09999999999999998, so k is one too small whenever
 # (n + 1) is a multiple of ten: for n = 9 the interval is infinite, with a warning that there are too few examples.
 # Exit status: 0 while this holds, 1 once it has changed.
