@@ -21,9 +21,7 @@ README = ROOT / "README.md"
 TABLES = ROOT / "docs" / "tables.rst"
 EXAMPLE = re.compile(r"```python\n(?P<code>.*?)```\n\n```text\n(?P<output>.*?)```", re.DOTALL)
 RST_CODE = re.compile(r"^\.\. code-block:: python\n\n(?P<code>(?:    .*\n|\n)+)", re.MULTILINE)
-RST_EXAMPLE = re.compile(
-    RST_CODE.pattern + r"\.\. code-block:: text\n\n(?P<output>(?:    .*\n|\n)+)", re.MULTILINE
-)
+RST_EXAMPLE = re.compile(RST_CODE.pattern + r"\.\. code-block:: text\n\n(?P<output>(?:    .*\n|\n)+)", re.MULTILINE)
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 needs_backend = pytest.mark.skipif(not backends.available(), reason="no backend is installed")
