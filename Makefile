@@ -27,7 +27,7 @@ help:
 	@echo "make test   install into .venv and run lint, types and all tests"
 	@echo "make lint   ruff and mypy only"
 	@echo "make bench  install into .venv and time skuq beside the same work written by hand"
-	@echo "make bench-quality   score the defaults on the UCI splits and CLINC150 (needs the benchmark data)"
+	@echo "make bench-quality   score the defaults on the UCI splits, CLINC150 (both need the benchmark data) and tables of categories"
 	@echo "make docs   build docs/_build/html"
 	@echo "make clean  remove .venv and everything built"
 
@@ -67,9 +67,10 @@ docs: $(DOCS_INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python examples/benchmarks/speed.py $(BENCH)
 
+# Options: make bench-quality BENCH="--only discrete --backend blitz"
 .PHONY: bench-quality
 bench-quality: $(INSTALLED)
-	$(BIN)/python examples/benchmarks/quality.py
+	$(BIN)/python examples/benchmarks/quality.py $(BENCH)
 
 .PHONY: clean
 clean:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from _table import (
     CLASSIFIERS,
+    TABLES,
     assert_same,
     case,
     each_backend,
@@ -197,12 +198,12 @@ def test_the_folds_models_are_not_kept(backend):
     assert len(pickle.dumps(calibrated)) < 1.1 * len(pickle.dumps(plain.fit(X, y)))
 
 
-@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("kind", [1, 2, *TABLES])
 @each_regressor
-def test_intervals_nest_and_keep_their_shapes(name, width, backend):
-    X, y = problem(name, width)
-    model = make(name, backend, calibration="conformal", **QUICK).fit(X, y)
-    row, coverages = () if width == 1 else (width,), [0.2, 0.5, 0.9]
+def test_intervals_nest_and_keep_their_shapes(name, kind, backend):
+    X, y = problem(name, kind)
+    model = make(name, backend, kind, calibration="conformal", **QUICK).fit(X, y)
+    row, coverages = y.shape[1:], [0.2, 0.5, 0.9]
     both = model.predict_interval(X[:7], coverages)
     assert both.shape == (7, *row, 2, 3)
     assert model.predict_interval(X[:7], [0.5]).shape == (7, *row, 2, 1)
@@ -360,10 +361,10 @@ def test_a_temperature_divides_the_logits_of_every_draw(name, width, backend):
         np.testing.assert_allclose(T * log_odds(model.predict_proba(X)), log_odds(plain.predict_proba(X)), 1e-6)
 
 
-@pytest.mark.parametrize("width", [2, 3])
+@pytest.mark.parametrize("kind", [2, 3, *TABLES])
 @each_classifier
-def test_answers_at_a_temperature_agree(name, width, backend):
-    X, y = problem(name, width)
+def test_answers_at_a_temperature_agree(name, kind, backend):
+    X, y = problem(name, kind)
     model = make(name, backend, calibration="temperature", **QUICK).fit(X, y)
     proba, dist = model.predict_proba(X), model.predict_dist(X)
     if name != "SNGPClassifier":
@@ -633,13 +634,15 @@ def test_a_class_that_stands_for_one_row_stays_in_training(backend):
 # Rows, weights, seeds
 
 
+@pytest.mark.parametrize("kind", [None, *TABLES], ids=["continuous", *TABLES])
 @each_calibrated
-def test_a_weight_of_two_is_two_rows_and_none_is_no_row(name, mode, backend):
-    X, y = problem(name)
-    model = make(name, backend, calibration=mode, **QUICK)
+def test_a_weight_of_two_is_two_rows_and_none_is_no_row(name, mode, backend, kind):
+    X, y = problem(name, kind)
+    model = make(name, backend, kind, calibration=mode, **QUICK)
     weight = np.random.default_rng(0).integers(0, 3, size=len(y))
     weighted = clone(model).fit(X, y, sample_weight=weight)
-    repeated = clone(model).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
+    copies = np.repeat(np.arange(len(y)), weight)
+    repeated = clone(model).fit(X[copies], y[copies])
     assert_same(outputs(weighted, X), outputs(repeated, X))
     order = np.random.default_rng(1).permutation(len(y))
     assert_same(outputs(clone(model).fit(X[order], y[order], sample_weight=weight[order]), X), outputs(weighted, X))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from _table import (
+    TABLES,
     assert_same,
     case,
     each_backend,
@@ -16,7 +17,9 @@ from _table import (
     problem,
     regression,
     settings,
+    stack,
 )
+from scipy import sparse
 from sklearn.utils.class_weight import compute_class_weight
 
 import skuq
@@ -28,6 +31,9 @@ from skuq.likelihoods import Normal, classification_head
 
 # Whole-batch training: the order of the rows decides nothing but the rounding of sums.
 WHOLE_BATCH = {"batch_size": 200, "early_stopping": False}
+each_table = pytest.mark.parametrize("kind", TABLES)
+# The problem of continuous columns and one of each other kind.
+each_problem = pytest.mark.parametrize("kind", [None, *TABLES], ids=["continuous", *TABLES])
 
 
 def without_samples(said):
@@ -39,20 +45,22 @@ def without_samples(said):
 
 
 @each_estimator
-def test_rows_do_not_depend_on_their_company(name, backend):
-    X, _ = problem(name)
-    X = np.vstack([X, 2 * X, 3 * X])  # 288 rows: more than one block
-    model = fitted(name, backend)
+@each_problem
+def test_rows_do_not_depend_on_their_company(name, backend, kind):
+    X, _ = problem(name, kind)
+    X = stack(X, 2 * X, 3 * X)  # 288 rows: more than one block
+    model = fitted(name, backend, kind)
     said = without_samples(outputs(model, X))
-    order = np.random.default_rng(0).permutation(len(X))
+    order = np.random.default_rng(0).permutation(X.shape[0])
     for rows in (order, order[:1], order[:100], np.repeat(order, 2)):
         assert_same(outputs(model, X[rows]), {key: value[rows] for key, value in said.items()}, rtol=1e-6, atol=1e-9)
 
 
 @each_estimator
-def test_float64_says_what_float32_says(name, backend, monkeypatch):
-    X, _ = problem(name)
-    model = fitted(name, backend)
+@each_problem
+def test_float64_says_what_float32_says(name, backend, kind, monkeypatch):
+    X, _ = problem(name, kind)
+    model = fitted(name, backend, kind)
     said = without_samples(outputs(model, X))
     monkeypatch.setattr(_draws, "working_type", lambda network: np.float64)
     assert_same(outputs(model, X), said, rtol=1e-4, atol=1e-5)
@@ -163,19 +171,36 @@ def test_rows_of_biases_and_masks_are_all_alike(activation, architecture, masked
 
 
 @each_estimator
-def test_order_of_training_rows_does_not_matter(name, backend):
-    X, y = problem(name)
+@each_problem
+def test_order_of_training_rows_does_not_matter(name, backend, kind):
+    X, y = problem(name, kind)
     order = np.random.default_rng(0).permutation(len(y))
-    assert_same(outputs(make(name, backend).fit(X[order], y[order]), X), outputs(fitted(name, backend), X))
+    model = make(name, backend, kind).fit(X[order], y[order])
+    assert_same(outputs(model, X), outputs(fitted(name, backend, kind), X))
 
 
 @each_estimator
-def test_integer_weights_are_repetitions(name, backend):
-    X, y = problem(name)
+@each_problem
+def test_integer_weights_are_repetitions(name, backend, kind):
+    X, y = problem(name, kind)
     weight = np.arange(len(y)) % 3
-    weighted = make(name, backend).fit(X, y, sample_weight=weight)
-    repeated = make(name, backend).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
+    copies = np.random.default_rng(0).permutation(np.repeat(np.arange(len(y)), weight))
+    weighted = make(name, backend, kind).fit(X, y, sample_weight=weight)
+    repeated = make(name, backend, kind).fit(X[copies], y[copies])
     assert_same(outputs(weighted, X), outputs(repeated, X))
+
+
+@each_estimator
+@pytest.mark.parametrize("kind", ["discrete", "mixed"])
+def test_rows_that_stand_twice_have_their_weights_together(name, backend, kind):
+    X, y = problem(name, kind)
+    # Quarters, whose sums are exact.
+    weight = np.random.default_rng(0).integers(1, 9, len(y)) / 4
+    rows, index = np.unique(np.c_[X, np.unique(y, return_inverse=True)[1]], axis=0, return_inverse=True)
+    first = np.array([np.flatnonzero(index == i)[0] for i in range(len(rows))])
+    apart = make(name, backend).fit(X, y, sample_weight=weight)
+    together = make(name, backend).fit(X[first], y[first], sample_weight=np.bincount(index, weight))
+    assert_same(outputs(together, X), outputs(apart, X))
 
 
 @each_backend
@@ -209,10 +234,12 @@ def test_class_weights_are_weights_of_rows(name, backend):
 
 
 @each_classifier
-def test_balanced_weights_are_scikit_learns(name, backend):
-    X, y = problem(name)
-    keep = (y != "yes") | (np.arange(len(y)) % 3 == 0)
-    X, y = X[keep], y[keep]
+@pytest.mark.parametrize("kind", ["continuous", "discrete", "skewed"])
+def test_balanced_weights_are_scikit_learns(name, backend, kind):
+    X, y = problem(name, None if kind == "continuous" else kind)
+    if kind == "continuous":
+        keep = (y != "yes") | (np.arange(len(y)) % 3 == 0)
+        X, y = X[keep], y[keep]
     weight = dict(zip(np.unique(y), compute_class_weight("balanced", classes=np.unique(y), y=y), strict=True))
     balanced = make(name, backend, class_weight="balanced").fit(X, y)
     assert_same(outputs(balanced, X), outputs(make(name, backend, class_weight=weight).fit(X, y), X), rtol=1e-6)
@@ -233,6 +260,24 @@ def test_powers_of_two_change_no_bit(name, backend):
     for key, value in outputs(make(name, backend).fit(unit * X, 1024 * y), unit * X).items():
         scale = 1024**2 if key in ("total", "aleatoric", "epistemic") else 1024
         np.testing.assert_allclose(value / scale, expected[key], rtol=1e-9, err_msg=key)
+
+
+@each_estimator
+@each_table
+def test_powers_of_two_in_any_table_change_no_bit(name, backend, kind):
+    # A log-normal's logarithms are shifted by the unit, and log 2 is no exact number.
+    X, y = problem(name, kind)
+    unit = np.array([4.0, 0.5, 1024.0])
+    scaled = X @ sparse.diags_array(unit) if sparse.issparse(X) else X * unit
+    factor = 1.0 if name.endswith("Classifier") or kind == "skewed" else 1024.0
+    target = y if name.endswith("Classifier") else factor * y
+    found, expected = (
+        outputs(make(name, backend, kind).fit(scaled, target), scaled),
+        outputs(fitted(name, backend, kind), X),
+    )
+    for key, value in found.items():
+        power = 0 if name.endswith("Classifier") else 2 if key in ("total", "aleatoric", "epistemic") else 1
+        np.testing.assert_allclose(value / factor**power, expected[key], rtol=1e-9, err_msg=key)
 
 
 @each_regressor

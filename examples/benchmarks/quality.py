@@ -1,11 +1,13 @@
 """How right the uncertainty is, with defaults only: five regressors on the UCI splits, five classifiers on CLINC150.
 
     python examples/benchmarks/quality.py [--backend blitz] [--splits 20] [--sets yacht energy]
-                                             [--methods DeepEnsemble SNGP] [--no-clinc] [--conformal]
+                                             [--methods DeepEnsemble SNGP] [--only uci clinc discrete] [--conformal]
 
 Nothing is tuned for a set: each estimator is constructed with its backend and seed and nothing else. Writes a CSV of
 all splits, a table beside the published numbers, and a picture of both. Splits run side by side, one process a core, so
-seconds are those of one core. ``--conformal`` adds ``calibration="conformal"`` for the first method.
+seconds are those of one core. ``--conformal`` adds ``calibration="conformal"`` for the first method. The section
+``discrete`` scores simulated tables of categories, counts and rounded numbers beside scikit-learn's linear models and boosted
+trees; it needs no benchmark data.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from time import perf_counter
 
 import matplotlib
 import numpy as np
+from _discrete import run_discrete
 from joblib import Parallel, delayed, parallel_config
 from scipy.stats import ortho_group
 from sklearn.decomposition import TruncatedSVD
@@ -34,6 +37,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 METHODS = ("Probabilistic", "MCDropout", "DeepEnsemble", "BNN", "SNGP")
+SECTIONS = ("uci", "clinc", "discrete")
 SETS = ("concrete", "energy", "wine-red", "yacht")
 # The published rows that most readers will look for; the file holds many more.
 PUBLISHED = (
@@ -227,29 +231,38 @@ def main():
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--splits", type=int, default=20, choices=range(1, 21), metavar="1…20")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to run; default: all")
     parser.add_argument("--no-clinc", action="store_true")
     parser.add_argument("--conformal", action="store_true", help="also score calibrated intervals (six fits a split)")
     options = parser.parse_args()
-    if not (options.data / "uci").is_dir():
+    sections = set(options.only) - ({"clinc"} if options.no_clinc else set())
+    if sections & {"uci", "clinc"} and not (options.data / "uci").is_dir():
         parser.error(f"no benchmark data at {options.data}: expected uci/<set>.npz there; name the folder with --data")
     options.output.mkdir(parents=True, exist_ok=True)
     used = [options.backend] if options.backend else backends.available()
-    header = "".join(f"{measure:>18s}" for measure in MEASURES)
-    print(f"{'set':9s} {'method':14s} {'backend':11s}{header}")
-    rows = [
-        row
-        for backend in used
-        for row in run_regression(
-            options.data, backend, options.sets, options.methods, options.splits, options.conformal
-        )
-    ]
-    write_csv(rows, options.output / "quality_regression.csv")
-    draw(rows, print_published(options.data, options.sets), options.sets, options.output / "quality_regression.png")
-    if not options.no_clinc:
+    if "uci" in sections:
+        header = "".join(f"{measure:>18s}" for measure in MEASURES)
+        print(f"{'set':9s} {'method':14s} {'backend':11s}{header}")
+        rows = [
+            row
+            for backend in used
+            for row in run_regression(
+                options.data, backend, options.sets, options.methods, options.splits, options.conformal
+            )
+        ]
+        write_csv(rows, options.output / "quality_regression.csv")
+        draw(rows, print_published(options.data, options.sets), options.sets, options.output / "quality_regression.png")
+    if "clinc" in sections:
         print("\nCLINC150:")
         write_csv(
             [row for backend in used for row in run_clinc(options.data, backend, options.seed)],
             options.output / "quality_clinc.csv",
+        )
+    if "discrete" in sections:
+        print("\nCategories, counts and rounded numbers:")
+        write_csv(
+            [row for backend in used for row in run_discrete(options.methods, backend, options.seed)],
+            options.output / "quality_discrete.csv",
         )
 
 
