@@ -4,7 +4,7 @@
 # Expected: with m and v the mean and variance of the positive part, Var[Y] = p v + p (1 - p) m^2. For p = 0.3 and
 # Poisson(2) that is 1.600, as the sum over pmf and the samples give.
 # Seen: var() gives 0.958; it adds p (1 - p) m, without the square. The mean, the pmf and the samples are right (the mean
-# to a thousandth), so the standard deviation of every forecast is wrong without a sign: too small where m > 1.
+# to a few thousandths), so the standard deviation of every forecast is wrong without a sign: too small where m > 1.
 # Exit status: 0 while this holds, 1 once it has changed.
 set -euo pipefail
 tmp="$(mktemp -d)"
@@ -31,7 +31,7 @@ for base in (Poisson(2.0), NegativeBinomial(alpha=1.0, mu=1.0)):
     seen = float(hurdle.var())
     wrong += abs(seen / variance - 1) > 0.2
     print(f"{base}: probabilities sum to {pmf.sum():.4f}; mean by the pmf {mean:.3f}, seen {float(hurdle.mean()):.3f};")
-    print(f"   variance by the pmf {variance:.3f}, of 20,000 samples {np.var(hurdle.sample(20_000).to_numpy()):.3f},", end="")
-    print(f" seen {seen:.3f}")
+    sampled = np.var(hurdle.sample(20_000).to_numpy())
+    print(f"   variance by the pmf {variance:.3f}, of 20,000 samples {sampled:.3f}, seen {seen:.3f}")
 raise SystemExit(0 if wrong == 2 else 1)
 PY
