@@ -16,6 +16,7 @@ python3 -m venv "$tmp/venv"
 "$tmp/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps blitz-bayesian-pytorch==0.2.8
 OMP_NUM_THREADS=1 "$tmp/venv/bin/python" - <<'PY'
 import copy
+from importlib.metadata import version
 
 import torch
 from blitz.modules import BayesianLinear
@@ -46,7 +47,7 @@ def errors_after_training(network):
         return sampled, torch.mean((network(x) - y) ** 2).item()
 
 
-print("blitz-bayesian-pytorch 0.2.8, torch", torch.__version__)
+print("blitz-bayesian-pytorch", version("blitz-bayesian-pytorch"), "torch", torch.__version__)
 torch.manual_seed(0)
 seen = {
     "as made": errors_after_training(Line()),

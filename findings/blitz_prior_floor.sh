@@ -14,10 +14,12 @@ python3 -m venv "$tmp/venv"
 "$tmp/venv/bin/pip" install --quiet --disable-pip-version-check numpy==2.4.6 torch==2.13.0
 "$tmp/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps blitz-bayesian-pytorch==0.2.8
 OMP_NUM_THREADS=1 "$tmp/venv/bin/python" - <<'PY'
+from importlib.metadata import version
+
 import torch
 from blitz.modules.weight_sampler import PriorWeightDistribution
 
-print("blitz-bayesian-pytorch 0.2.8, torch", torch.__version__)
+print("blitz-bayesian-pytorch", version("blitz-bayesian-pytorch"), "torch", torch.__version__)
 sigma = 0.1  # the default prior_sigma_1 of the layers, with prior_pi = 1
 prior = PriorWeightDistribution(1, sigma, 0.4)
 given = PriorWeightDistribution(dist=torch.distributions.Normal(0.0, sigma))
