@@ -158,8 +158,8 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     fold = np.array([part.fold for part in held_out])
     has_seen = (fold[:, None] != fold[holder])[..., None]
     far, wrong = _members_apart(loc, has_seen, y - foreign, holder, weight)
-    weight = np.where((far & wrong)[holder], 0.0, weight)
-    counted = has_seen & ~far[:, None, None]
+    weight = np.where((far & wrong).all(axis=1)[holder], 0.0, weight)
+    counted = has_seen & ~far[:, None]
     n_others = np.maximum(counted.sum(axis=0), 1)
     others = loc.sum(axis=0, where=counted) / n_others
     deviation = np.where(has_seen, loc - others, 0.0)
@@ -182,7 +182,7 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
 def _members_apart(loc, has_seen, error, holder, weight) -> tuple[np.ndarray, np.ndarray]:
     """Whether each member is far from the others at rows that it has seen, and errs more at rows that it has not.
 
-    Two arrays of shape (n_members,). A member that is far from the others, as one is that has stopped short of them where there
+    Two arrays of shape (n_members, n_outputs); in each output less than half of the members are either. A member that is far from the others, as one is that has stopped short of them where there
     is hardly any noise, is not taken for their spread. If it is wrong too, its errors are not taken for theirs. (Targets far
     out make members err, too, but not differ where they have seen them.)
     """
@@ -193,7 +193,7 @@ def _members_apart(loc, has_seen, error, holder, weight) -> tuple[np.ndarray, np
     mistake = own @ error**2 / np.maximum(own.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     far = distance > FAR_AWAY**2 * np.median(distance, axis=0)
     wrong = mistake > WORSE**2 * np.median(mistake, axis=0)
-    return far.any(axis=1), wrong.any(axis=1)
+    return far, wrong
 
 
 def scale_limit(likelihood, mixtures, rows, parts, log_scale) -> np.ndarray:
