@@ -182,9 +182,10 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
 def _members_apart(loc, has_seen, error, holder, weight) -> tuple[np.ndarray, np.ndarray]:
     """Whether each member is far from the others at rows that it has seen, and errs more at rows that it has not.
 
-    Two arrays of shape (n_members, n_outputs); in each output less than half of the members are either. A member that is far from the others, as one is that has stopped short of them where there
-    is hardly any noise, is not taken for their spread. If it is wrong too, its errors are not taken for theirs. (Targets far
-    out make members err, too, but not differ where they have seen them.)
+    Two arrays of shape (n_members, n_outputs); in each output less than half of the members are either. A member that is far
+    from the others, as one is that has stopped short of them where there is hardly any noise, is not taken for their spread.
+    If it is wrong too, its errors are not taken for theirs. (Targets far out make members err, too, but not differ where they
+    have seen them.)
     """
     middle = np.ma.median(np.ma.array(loc, mask=~np.broadcast_to(has_seen, loc.shape)), axis=0).filled(0.0)
     share = has_seen * weight[None, :, None]
