@@ -196,6 +196,9 @@ class ClassifierTask(ClassifierMixin):
     def predict(self, X):
         """Most probable label of each row.
 
+        With ``class_weight`` and ``calibration="temperature"``, whose probabilities are free of class weights, the label of the
+        largest probability times weight: that of least expected cost, if an error costs what its class weighs.
+
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
@@ -204,8 +207,13 @@ class ClassifierTask(ClassifierMixin):
         -------
         ndarray of shape (n_samples,)
         """
-        codes = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[codes]
+        probabilities = self.predict_proba(X)
+        log_weight = np.atleast_1d(self._state.calibration.log_class_weight)
+        if np.any(log_weight != 0):
+            # The one logit of two classes has the log weight of the second over the first.
+            log_weight = np.append(0.0, log_weight) if len(log_weight) < len(self.classes_) else log_weight
+            probabilities = probabilities * np.exp(log_weight - log_weight.max())
+        return self.classes_[probabilities.argmax(axis=1)]
 
     def predict_uncertainty(self, X) -> Uncertainty:
         """Predictive entropy, split into ambiguity of the data and disagreement of the draws.
