@@ -4,7 +4,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from . import likelihoods
-from ._predictive import PredictiveCategorical, PredictiveMixture, Uncertainty
+from ._prediction.distributions import PredictiveCategorical, PredictiveMixture, Uncertainty
 from .bnn import BNNClassifier, BNNRegressor
 from .composites import (
     predict,

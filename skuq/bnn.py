@@ -7,13 +7,13 @@ from typing import ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._base import Estimator
-from ._classification import ClassifierTask
-from ._draws import PosteriorDraws
-from ._noise import SPREADS
-from ._parameters import estimator, inherited, parameter
-from ._regression import RegressorTask
-from ._variational import MAX_FULL_COVARIANCE, Posterior
+from ._estimator.base import Estimator
+from ._estimator.classification import ClassifierTask
+from ._estimator.parameters import estimator, inherited, parameter
+from ._estimator.regression import RegressorTask
+from ._model.draws import PosteriorDraws
+from ._model.variational import MAX_FULL_COVARIANCE, Posterior
+from ._training.noise import SPREADS
 from .backends import Program
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")

@@ -4,10 +4,10 @@ from numbers import Integral
 
 from sklearn.utils._param_validation import Interval
 
-from ._base import Estimator
-from ._classification import ClassifierTask
-from ._parameters import estimator, parameter
-from ._regression import RegressorTask
+from ._estimator.base import Estimator
+from ._estimator.classification import ClassifierTask
+from ._estimator.parameters import estimator, parameter
+from ._estimator.regression import RegressorTask
 
 
 @estimator

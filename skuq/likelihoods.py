@@ -2,7 +2,7 @@
 
 A likelihood is data and formulas. The data (:meth:`Likelihood.head`) tell the network how many numbers to output and by
 which link each becomes a parameter. The log density stands once (:meth:`Likelihood.log_density`), written against the
-functions of ``skuq/_namespace.py``, which NumPy and every backend fill; the other formulas are those of ``scipy.stats``.
+functions of ``skuq/_model/namespace.py``, which NumPy and every backend fill; the other formulas are those of ``scipy.stats``.
 
 Pass one to a regressor, ``likelihood=Normal(scale="constant")``, or its name with its defaults,
 ``likelihood="normal"``. Its parameters are searchable, ``likelihood__scale``. A subclass of :class:`Likelihood` is a
@@ -23,8 +23,8 @@ from scipy import optimize, special, stats
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
-from ._namespace import NUMPY, log_excess, log_gamma_half_step, stirling_rest
-from ._predictive import smallest_count
+from ._model.namespace import NUMPY, log_excess, log_gamma_half_step, stirling_rest
+from ._prediction.distributions import smallest_count
 
 __all__ = [
     "Gamma",
@@ -420,7 +420,7 @@ class Likelihood(BaseEstimator):
         Parameters
         ----------
         xp : Namespace
-            Functions of the arrays at hand, see ``skuq/_namespace.py``.
+            Functions of the arrays at hand, see ``skuq/_model/namespace.py``.
         y : array
             Targets inside the support.
         parameters : dict of array, broadcastable with `y`

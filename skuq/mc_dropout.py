@@ -9,12 +9,12 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from . import backends
-from ._base import Estimator
-from ._classification import ClassifierTask
-from ._draws import MaskedDraws, unit_masks
-from ._noise import SPREADS
-from ._parameters import estimator, parameter
-from ._regression import RegressorTask
+from ._estimator.base import Estimator
+from ._estimator.classification import ClassifierTask
+from ._estimator.parameters import estimator, parameter
+from ._estimator.regression import RegressorTask
+from ._model.draws import MaskedDraws, unit_masks
+from ._training.noise import SPREADS
 
 
 @estimator

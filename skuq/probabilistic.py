@@ -1,9 +1,9 @@
 """Probabilistic output layers: one network whose output is a distribution."""
 
-from ._base import Estimator
-from ._classification import ClassifierTask
-from ._parameters import estimator
-from ._regression import RegressorTask
+from ._estimator.base import Estimator
+from ._estimator.classification import ClassifierTask
+from ._estimator.parameters import estimator
+from ._estimator.regression import RegressorTask
 
 
 @estimator

@@ -9,14 +9,16 @@ from scipy import special
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._base import Estimator
-from ._classification import ClassifierTask
-from ._draws import Draws, working_type
-from ._folds import Part
-from ._gaussian_process import RandomFeatureGP, posterior_mean
-from ._network import Network
-from ._parameters import estimator, inherited, parameter
-from ._predictive import (
+from ._data.folds import Part
+from ._estimator.base import Estimator
+from ._estimator.classification import ClassifierTask
+from ._estimator.parameters import estimator, inherited, parameter
+from ._estimator.regression import RegressorTask
+from ._model.draws import Draws, working_type
+from ._model.gaussian_process import RandomFeatureGP, posterior_mean
+from ._model.network import Network
+from ._model.threads import borrowed_scratch
+from ._prediction.distributions import (
     PredictiveMixture,
     Uncertainty,
     class_probabilities,
@@ -24,8 +26,6 @@ from ._predictive import (
     entropy,
     mean_field_logits,
 )
-from ._regression import RegressorTask
-from ._threads import borrowed_scratch
 from .backends import Program
 from .likelihoods import Normal, link_parameters
 

@@ -10,8 +10,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skuq import likelihoods
-from skuq._network import ACTIVATIONS, Network
-from skuq._variational import Posterior
+from skuq._model.network import ACTIVATIONS, Network
+from skuq._model.variational import Posterior
 from skuq.backends import Fitted, Knobs, Program
 from skuq.likelihoods import classification_head
 

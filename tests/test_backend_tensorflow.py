@@ -12,9 +12,9 @@ from scipy import special, stats
 from sklearn.linear_model import Lasso, Ridge
 
 from skuq import likelihoods as lk
-from skuq._encoding import fit_bins
-from skuq._network import ACTIVATIONS, Network
-from skuq._variational import Posterior
+from skuq._data.encoding import fit_bins
+from skuq._model.network import ACTIVATIONS, Network
+from skuq._model.variational import Posterior
 from skuq.backends import Fitted, Knobs, Program
 
 tf = pytest.importorskip("tensorflow")
@@ -478,7 +478,7 @@ def test_numbers_are_the_same_in_another_process():
 import json, sys
 import numpy as np
 from skuq.backends import _tensorflow as backend, Knobs, Program
-from skuq._network import Network
+from skuq._model.network import Network
 from skuq.likelihoods import classification_head
 network = Network(3, (4,), "relu", "mlp", classification_head(2))
 trainer = backend.Trainer(Program(network, dropout=True), np.ones((1, 21), np.float32), {}, Knobs(dropout_rate=0.5), 3)

@@ -38,10 +38,11 @@ from sklearn.utils.estimator_checks import check_estimator
 from test_native import as_array, call, native_list, probabilities
 
 import skuq
-from skuq import _base, _self_calibration, backends
-from skuq._draws import Draws
+from skuq import backends
+from skuq._estimator import base, self_calibration
+from skuq._estimator.self_calibration import plan_calibration
+from skuq._model.draws import Draws
 from skuq._prediction.temperature import fit_mixture_temperature
-from skuq._self_calibration import plan_calibration
 from skuq.calibration import fit_temperature
 from skuq.likelihoods import Normal
 
@@ -149,7 +150,7 @@ def test_an_answer_looks_at_its_rows_once(name, backend, monkeypatch):
         original = getattr(owner, method)
         monkeypatch.setattr(owner, method, lambda *args, **kwargs: calls.append(method) or original(*args, **kwargs))
 
-    counted(_base, "validate_data")
+    counted(base, "validate_data")
     for kind, method in [(Draws, "raw"), (Draws, "of_cosines")]:
         counted(kind, method)
     (model.predict_set if name in CLASSIFIERS else model.predict_interval)(X)
@@ -163,7 +164,7 @@ def test_an_answer_looks_at_its_rows_once(name, backend, monkeypatch):
 @pytest.mark.parametrize("split_rows", [5000, 50])
 @each_backend
 def test_frames_keep_their_names(backend, split_rows, monkeypatch):
-    monkeypatch.setattr(_self_calibration, "CROSS_FITTED_ROWS", split_rows)
+    monkeypatch.setattr(self_calibration, "CROSS_FITTED_ROWS", split_rows)
     for name in ("ProbabilisticRegressor", "ProbabilisticClassifier"):
         X, y = problem(name)
         frame = pd.DataFrame(X, columns=list("abc"))
@@ -398,7 +399,7 @@ def test_a_temperature_weighs_rows_as_the_user_does(backend, monkeypatch):
         seen.append((logits, y, weight, shift, n_rows))
         return 1.0
 
-    monkeypatch.setattr(_self_calibration, "fit_mixture_temperature", spy)
+    monkeypatch.setattr(self_calibration, "fit_mixture_temperature", spy)
     X, y = problem("BNNClassifier", 3)
     weight = np.arange(len(y)) + 1.0
     class_weight = {"no": 5.0, "yes": 2.0, "maybe": 1.0}
@@ -493,7 +494,7 @@ def test_every_training_part_knows_every_class():
 
 @pytest.mark.parametrize("cross", [True, False])
 def test_cells_are_divided_by_their_copies(cross, monkeypatch):
-    monkeypatch.setattr(_self_calibration, "CROSS_FITTED_ROWS", 5000 if cross else 2)
+    monkeypatch.setattr(self_calibration, "CROSS_FITTED_ROWS", 5000 if cross else 2)
     copies = np.array([300, 700, 40, 160, 1])
     strata, weight = np.array([0, 1, 0, 1, 2]), 2.5 * copies
     plan = plan_calibration(weight, copies, strata, seed=0)
@@ -513,7 +514,7 @@ def test_cells_are_divided_by_their_copies(cross, monkeypatch):
 @pytest.fixture
 def split(monkeypatch):
     """Hold out a fifth of small data, as is done with many rows."""
-    monkeypatch.setattr(_self_calibration, "CROSS_FITTED_ROWS", 50)
+    monkeypatch.setattr(self_calibration, "CROSS_FITTED_ROWS", 50)
 
 
 @each_calibrated
@@ -584,7 +585,7 @@ def table_of_counts(n_rows=4000, seed=0):
 @pytest.mark.parametrize("split_rows", [5000, 5])
 @each_calibrated
 def test_a_table_of_counts_is_its_rows(name, mode, backend, split_rows, monkeypatch):
-    monkeypatch.setattr(_self_calibration, "CROSS_FITTED_ROWS", split_rows)
+    monkeypatch.setattr(self_calibration, "CROSS_FITTED_ROWS", split_rows)
     X, y, count = table_of_counts()
     model = make(name, backend, calibration=mode, **QUICK)
     table = clone(model).fit(X, y, sample_weight=count)
@@ -757,7 +758,7 @@ def test_a_fit_that_fails_changes_nothing(backend, monkeypatch):
     def fail(*args):
         raise MemoryError
 
-    monkeypatch.setattr(_self_calibration, "_fit_folds", fail)
+    monkeypatch.setattr(self_calibration, "_fit_folds", fail)
     with pytest.raises(MemoryError):
         model.fit(X, y[::-1])
     assert_same(outputs(model, X), said)

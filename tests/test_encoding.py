@@ -10,9 +10,9 @@ from scipy import sparse
 
 import skuq
 from skuq import backends
-from skuq._encoding import BINS_VARIANCE, encode, fit_bins
-from skuq._network import Network
-from skuq._variational import Posterior
+from skuq._data.encoding import BINS_VARIANCE, encode, fit_bins
+from skuq._model.network import Network
+from skuq._model.variational import Posterior
 from skuq.backends import Knobs, Program
 from skuq.likelihoods import Normal
 

@@ -8,8 +8,8 @@ from scipy.stats import multivariate_hypergeom
 from sklearn.metrics import log_loss
 
 import skuq
-from skuq._folds import assign_folds, count_copies, divide
-from skuq._rows import canonical_rows
+from skuq._data.folds import assign_folds, count_copies, divide
+from skuq._data.rows import canonical_rows
 
 
 def merged(X, y, weight=None):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from skuq._gaussian_process import NEGLIGIBLE, RandomFeatureGP
+from skuq._model.gaussian_process import NEGLIGIBLE, RandomFeatureGP
 
 
 # Of two inputs features have eigenvalues from far above the ridge to far below it; of forty all of them count.

@@ -23,10 +23,11 @@ from scipy import sparse
 from sklearn.utils.class_weight import compute_class_weight
 
 import skuq
-from skuq import _draws, backends
-from skuq._draws import unit_masks
-from skuq._network import ACTIVATIONS, Network
-from skuq._threads import Scratch
+from skuq import backends
+from skuq._model import draws
+from skuq._model.draws import unit_masks
+from skuq._model.network import ACTIVATIONS, Network
+from skuq._model.threads import Scratch
 from skuq.likelihoods import Normal, classification_head
 
 # Whole-batch training: the order of the rows decides nothing but the rounding of sums.
@@ -62,7 +63,7 @@ def test_float64_says_what_float32_says(name, backend, kind, monkeypatch):
     X, _ = problem(name, kind)
     model = fitted(name, backend, kind)
     said = without_samples(outputs(model, X))
-    monkeypatch.setattr(_draws, "working_type", lambda network: np.float64)
+    monkeypatch.setattr(draws, "working_type", lambda network: np.float64)
     assert_same(outputs(model, X), said, rtol=1e-4, atol=1e-5)
     assert_same(
         outputs(model, X[::-1]),
@@ -98,8 +99,8 @@ def test_stretches_of_draws_change_nothing(name, changes, backend, monkeypatch):
     model = make(name, backend, **changes).fit(X, y)
     said = outputs(model, X)
     # One draw at a time, never kept.
-    monkeypatch.setattr(_draws, "BLOCK_NUMBERS", 1)
-    monkeypatch.setattr(_draws, "KEPT_WEIGHTS", 0)
+    monkeypatch.setattr(draws, "BLOCK_NUMBERS", 1)
+    monkeypatch.setattr(draws, "KEPT_WEIGHTS", 0)
     assert_same(outputs(model, X), said, rtol=1e-6, atol=1e-9)
 
 
@@ -130,11 +131,11 @@ def test_stretches_of_rows_change_nothing(name, backend):
     "name", ["ProbabilisticRegressor", "ProbabilisticClassifier", "SNGPRegressor", "SNGPClassifier"]
 )
 def test_blocks_computed_together_change_nothing(name, backend, monkeypatch):
-    X = np.random.default_rng(0).normal(size=(9 * _draws.BLOCK_ROWS + 50, 3))
+    X = np.random.default_rng(0).normal(size=(9 * draws.BLOCK_ROWS + 50, 3))
     model = fitted(name, backend)
-    monkeypatch.setattr(_draws, "PARTS", 1)
+    monkeypatch.setattr(draws, "PARTS", 1)
     said = outputs(model, X)
-    monkeypatch.setattr(_draws, "PARTS", len(X))
+    monkeypatch.setattr(draws, "PARTS", len(X))
     assert_same(outputs(model, X), said, rtol=1e-12, atol=0)
 
 

@@ -13,10 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from test_processes import MODULES, run_python
 
-from skuq import _jobs, backends
-from skuq._folds import Part
-from skuq._jobs import group_members, join_outcomes
-from skuq._training import Batches, Outcome, Rows, Schedule
+from skuq import backends
+from skuq._data.folds import Part
+from skuq._training.jobs import group_members, join_outcomes
+from skuq._training.loop import Batches, Outcome, Rows, Schedule, jobs
 
 ENSEMBLES = ["DeepEnsembleRegressor", "DeepEnsembleClassifier"]
 each_ensemble = pytest.mark.parametrize(
@@ -102,17 +102,17 @@ joblib.dump(outputs(model, X), sys.argv[1] + "/said.joblib")
 
 def trains_in_one_thread(model, X, y):
     """Fit, and say whether all groups trained in this thread of this process."""
-    train_group, seen = _jobs.train_group, set()
+    train_group, seen = jobs.train_group, set()
 
     def witnessed(*arguments):
         seen.add((os.getpid(), threading.get_ident()))
         return train_group(*arguments)
 
-    _jobs.train_group = witnessed
+    jobs.train_group = witnessed
     try:
         model.fit(X, y)
     finally:
-        _jobs.train_group = train_group
+        jobs.train_group = train_group
     return seen == {(os.getpid(), threading.get_ident())}
 
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import GammaRegressor, LinearRegression, PoissonRegres
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skuq import ProbabilisticRegressor, backends
-from skuq._predictive import PredictiveMixture
+from skuq._prediction.distributions import PredictiveMixture
 from skuq.likelihoods import (
     NAMED,
     Gamma,

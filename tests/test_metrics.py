@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss, mean_pinball_loss
 
 from skuq import metrics
-from skuq._predictive import PredictiveCategorical, PredictiveMixture
+from skuq._prediction.distributions import PredictiveCategorical, PredictiveMixture
 from skuq.likelihoods import Gamma, Normal, Poisson
 
 N = 60

@@ -9,11 +9,18 @@ from scipy.stats import norm
 from sklearn.metrics import r2_score
 
 import skuq
-from skuq._folds import Part
-from skuq._network import Network
-from skuq._noise import coverage_factor, ensemble_factor, fit_siblings, mixture_factor, scale_limit, unseen_variance
-from skuq._training import Rows
-from skuq._variational import Posterior
+from skuq._data.folds import Part
+from skuq._model.network import Network
+from skuq._model.variational import Posterior
+from skuq._training.loop import Rows
+from skuq._training.noise import (
+    coverage_factor,
+    ensemble_factor,
+    fit_siblings,
+    mixture_factor,
+    scale_limit,
+    unseen_variance,
+)
 from skuq.likelihoods import Laplace, LogNormal, Normal, StudentT
 
 

@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from test_native import RTOL, as_array, call, mean_of, native_list, scale_of
 
-from skuq import _namespace
-from skuq._network import Network
+from skuq._model import namespace
+from skuq._model.network import Network
 from skuq.backends import Program
 from skuq.likelihoods import Gamma, Laplace, Likelihood, Normal, Parameter, StudentT, invert_link, resolve_likelihood
 
@@ -210,7 +210,7 @@ def test_a_fixed_number_cannot_be_compiled_in():
 
     density = head(Wrong(2.0)).density
     with pytest.raises(TypeError):
-        density(_namespace.NUMPY, np.ones(3), {"loc": np.zeros(3), "scale": np.ones(3)})
+        density(namespace.NUMPY, np.ones(3), {"loc": np.zeros(3), "scale": np.ones(3)})
 
 
 def test_what_is_missing_is_named():
@@ -243,7 +243,7 @@ def test_defaults_are_found_numerically():
         rtol=1e-6,
     )
     raw = np.linspace(-20, 20, 9)
-    np.testing.assert_allclose(invert_link(cauchit, cauchit(_namespace.NUMPY, raw)), raw, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(invert_link(cauchit, cauchit(namespace.NUMPY, raw)), raw, rtol=1e-6, atol=1e-9)
     falling = lambda xp, raw: xp.exp(-raw)  # noqa: E731
     np.testing.assert_allclose(invert_link(falling, np.exp(-raw)), raw, atol=1e-9)
 
@@ -274,15 +274,15 @@ def test_namespaces_compute_the_same(backend):
         "where": (x > 1, x, y),
         "clip": (x, 0.5, 1.5),
     }
-    for name in vars(_namespace.NUMPY):
+    for name in vars(namespace.NUMPY):
         if name == "name":
             continue
         arguments = calls.get(name, (x,))
         tensors = [array(a) if isinstance(a, np.ndarray) else a for a in arguments]
-        expected = getattr(_namespace.NUMPY, name)(*arguments)
+        expected = getattr(namespace.NUMPY, name)(*arguments)
         np.testing.assert_allclose(getattr(xp, name)(*tensors), expected, rtol=1e-12, atol=1e-12, err_msg=name)
         if len(arguments) == 2:
-            expected = getattr(_namespace.NUMPY, name)(x, 0.7)
+            expected = getattr(namespace.NUMPY, name)(x, 0.7)
             np.testing.assert_allclose(getattr(xp, name)(tensors[0], 0.7), expected, rtol=1e-12, err_msg=name)
 
 
@@ -298,11 +298,9 @@ def test_where_takes_numbers(backend):
 def test_stable_differences_of_log_gammas():
     x = np.geomspace(1e-3, 1e4, 200)
     stirling = special.gammaln(x) - ((x - 0.5) * np.log(x) - x + 0.5 * np.log(2 * np.pi))
-    np.testing.assert_allclose(_namespace.stirling_rest(_namespace.NUMPY, x), stirling, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(namespace.stirling_rest(namespace.NUMPY, x), stirling, rtol=1e-9, atol=1e-11)
     # Their limits, 1 / 12x and −1 / 8x, where the differences have no digits left.
-    assert _namespace.stirling_rest(_namespace.NUMPY, np.array(1e9)) == pytest.approx(1 / 12e9, rel=1e-12)
+    assert namespace.stirling_rest(namespace.NUMPY, np.array(1e9)) == pytest.approx(1 / 12e9, rel=1e-12)
     half = special.poch(x, 0.5)
-    np.testing.assert_allclose(
-        _namespace.log_gamma_half_step(_namespace.NUMPY, x), np.log(half / np.sqrt(x)), atol=5e-11
-    )
-    assert _namespace.log_gamma_half_step(_namespace.NUMPY, np.array(1e9)) == pytest.approx(-1 / 8e9, rel=1e-12)
+    np.testing.assert_allclose(namespace.log_gamma_half_step(namespace.NUMPY, x), np.log(half / np.sqrt(x)), atol=5e-11)
+    assert namespace.log_gamma_half_step(namespace.NUMPY, np.array(1e9)) == pytest.approx(-1 / 8e9, rel=1e-12)

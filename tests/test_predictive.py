@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from skuq._predictive import PredictiveCategorical, PredictiveMixture, middle_float
+from skuq._prediction.distributions import PredictiveCategorical, PredictiveMixture, middle_float
 from skuq.likelihoods import Gamma, Laplace, Likelihood, LogNormal, NegativeBinomial, Normal, Poisson, StudentT
 
 LEVELS = [1e-14, 1e-12, 1e-9, 1e-4, 0.05, 0.3, 0.5, 0.9, 0.9999, 1 - 1e-9]

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from _table import ESTIMATORS, assert_same, each_backend, each_estimator, fitted, make, outputs, problem
 
-from skuq import _threads
-from skuq._threads import _blas, parallel_map, single_blas_thread
+from skuq._model import threads
+from skuq._model.threads import _blas, parallel_map, single_blas_thread
 
 MODULES = {"tensorflow": ["tensorflow", "tensorflow_probability", "tf_keras", "keras"], "blitz": ["torch", "blitz"]}
 # One of each method, in both tasks.
@@ -194,7 +194,7 @@ def test_blas_gets_its_threads_back_in_whatever_order_threads_leave():
 
 @pytest.mark.parametrize("n_blocks", [0, 1, 2, 3, 20])
 def test_blocks_are_shared_out_to_threads_that_begin_together(n_blocks, monkeypatch):
-    monkeypatch.setattr(_threads, "single_blas_thread", lambda: nullcontext(3))
+    monkeypatch.setattr(threads, "single_blas_thread", lambda: nullcontext(3))
     start, before, there = threading.Thread.start, threading.active_count(), []
 
     def slow_start(thread):
@@ -218,5 +218,5 @@ def test_blocks_are_shared_out_to_threads_that_begin_together(n_blocks, monkeypa
 
 
 def test_a_thread_does_not_wait_for_ever_for_one_that_cannot_start(monkeypatch):
-    monkeypatch.setattr(_threads, "LONGEST_WAIT", 0.01)
-    _threads._meet(threading.Barrier(2))
+    monkeypatch.setattr(threads, "LONGEST_WAIT", 0.01)
+    threads._meet(threading.Barrier(2))

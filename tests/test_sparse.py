@@ -16,8 +16,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 import skuq
 from skuq import backends
-from skuq._encoding import Encoding, many_valued
-from skuq._rows import INPUT_LIMIT, SparseRows, Standardizer, canonical_rows
+from skuq._data.encoding import Encoding, many_valued
+from skuq._data.rows import INPUT_LIMIT, SparseRows, Standardizer, canonical_rows
 
 N = 160
 
@@ -252,7 +252,7 @@ def test_bins_of_sparse_columns_are_those_of_dense_ones(monkeypatch):
     standardizer, weight = Standardizer.fit(X, np.ones(N)), np.random.default_rng(0).uniform(0.5, 2, N)
     encoding = Encoding(("auto", 8), 8, many_valued(X))
     expected = encoding.fit(standardizer(X), weight)
-    monkeypatch.setattr("skuq._encoding.COLUMNS_AT_ONCE", 2)
+    monkeypatch.setattr("skuq._data.encoding.COLUMNS_AT_ONCE", 2)
     found = encoding.fit(standardizer.rows(sparse.csr_array(X)), weight)
     assert found.keys() == expected.keys()
     for name, array in expected.items():
@@ -265,9 +265,9 @@ def test_wide_rows_are_dense_only_a_few_at_a_time(name, monkeypatch):
     backend = backends.available()[-1]
     X, y = table("places", name)
     whole = make(name, backend, max_iter=4).fit(sparse.csr_array(X), y)
-    for module in ("_rows", "_members"):
+    for module in ("_data.rows", "_training.members"):
         monkeypatch.setattr(f"skuq.{module}.DENSE_NUMBERS", 1000)
-    monkeypatch.setattr("skuq._members.MAX_KEPT", 0)
+    monkeypatch.setattr("skuq._training.members.MAX_KEPT", 0)
     parts = clone(whole).fit(sparse.csr_array(X), y)
     assert_same(outputs(parts, sparse.csr_array(X)), outputs(whole, X), rtol=1e-4, atol=1e-4)
 

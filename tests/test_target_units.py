@@ -9,8 +9,8 @@ from scipy import special, stats
 from sklearn.linear_model import PoissonRegressor
 
 from skuq import backends
-from skuq._namespace import NUMPY
-from skuq._predictive import PredictiveMixture
+from skuq._model.namespace import NUMPY
+from skuq._prediction.distributions import PredictiveMixture
 from skuq.likelihoods import Gamma, NegativeBinomial, Poisson
 
 CONTINUOUS = ("normal", "laplace", "student_t", "lognormal", "gamma")

@@ -20,13 +20,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 
 import skuq
-from skuq import _training, backends
-from skuq._base import Target
-from skuq._folds import Part
-from skuq._members import plan_members
-from skuq._network import Network
-from skuq._rows import Standardizer
-from skuq._training import Batches, Rows, Schedule, bucket, train
+from skuq import backends
+from skuq._data.folds import Part
+from skuq._data.rows import Standardizer
+from skuq._estimator.base import Target
+from skuq._model.network import Network
+from skuq._training import loop
+from skuq._training.loop import Batches, Rows, Schedule, bucket, train
+from skuq._training.members import plan_members
 from skuq.backends import Knobs, Program
 from skuq.likelihoods import SCALE_FLOOR, Normal
 
@@ -158,7 +159,7 @@ def test_the_rule_may_be_asked_when_it_may_stop_and_not_before(seed):
         np.exp(-np.arange(n_epochs * per_epoch) / 100) + 0.05 * rng.standard_normal(n_epochs * per_epoch)
     ).tolist()
     schedule = Schedule(n_epochs, 10, 0.01, "constant", True, 1e-3, 30)
-    each, some = (_training._StoppingRule(schedule, held_out=False) for _ in range(2))
+    each, some = (loop._StoppingRule(schedule, held_out=False) for _ in range(2))
     epochs = range(1, n_epochs + 1)
     stop = next(e for e in epochs if each.stop(e, losses[: e * per_epoch], per_epoch, []))
     asked = [some.earliest_epoch]
@@ -285,7 +286,7 @@ def test_speed_of_the_machine_changes_nothing(backend, changes, monkeypatch):
     X, y = regression()
     said = outputs(make("MCDropoutRegressor", backend, **changes).fit(X, y), X)
     ticks = itertools.count(step=10.0)
-    monkeypatch.setattr(_training, "perf_counter", lambda: next(ticks))  # every stretch takes ten seconds
+    monkeypatch.setattr(loop, "perf_counter", lambda: next(ticks))  # every stretch takes ten seconds
     assert_same(outputs(make("MCDropoutRegressor", backend, **changes).fit(X, y), X), said)
 
 

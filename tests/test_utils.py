@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_random_state
 
-from skuq._predictive import Uncertainty, smallest_sets
+from skuq._prediction.distributions import Uncertainty, smallest_sets
 from skuq.calibration import ConformalClassifier, ConformalRegressor
 from skuq.utils import check_uq_estimator
 

@@ -8,7 +8,7 @@ from test_native import RTOL, as_array, call, mean_of, scale_of
 
 import skuq
 from skuq import metrics
-from skuq._predictive import PredictiveMixture
+from skuq._prediction.distributions import PredictiveMixture
 from skuq.likelihoods import (
     NAMED,
     ZeroInflatedGamma,

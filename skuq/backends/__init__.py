@@ -3,7 +3,7 @@
 A backend is a package ``backends/_<name>`` with modules of the same names and functions in each:
 
 ``_namespace.py``
-    The functions of ``skuq/_namespace.py`` for the framework's arrays.
+    The functions of ``skuq/_model/namespace.py`` for the framework's arrays.
 ``_losses.py``
     ``negative_log_likelihood(head, raw, constants, fixed, y, beta)``, of the log density that the head holds.
 ``_trainer.py``
@@ -14,7 +14,7 @@ A backend is a package ``backends/_<name>`` with modules of the same names and f
     regressor returns stands in ``_distributions.py``.
 
 Arrays cross the wall, nothing else. A backend never validates, scales, splits rows or knows scikit-learn; the ladder
-in ``skuq/_training.py`` does the rest in NumPy, once for all backends.
+in ``skuq/_training/loop.py`` does the rest in NumPy, once for all backends.
 """
 
 import importlib
@@ -23,8 +23,8 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from .._network import Network
-from .._variational import Posterior
+from .._model.network import Network
+from .._model.variational import Posterior
 
 # Order of preference for backend="auto": compiled training first.
 BACKENDS = {

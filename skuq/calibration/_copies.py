@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from .._folds import MOST_COPIES, count_copies
-from .._rows import canonical_rows
+from .._data.folds import MOST_COPIES, count_copies
+from .._data.rows import canonical_rows
 
 
 def row_copies(X, y, weight) -> np.ndarray:

@@ -26,14 +26,7 @@ from skuq.metrics._classification import (
 from skuq.metrics._crps import crps
 from skuq.metrics._distributions import energy_score, nll, pinball_loss, pit
 from skuq.metrics._intervals import coverage, interval_score, mean_width
-from skuq.metrics._ranking import (
-    RiskCoverageCurve,
-    aurc,
-    ood_aupr,
-    ood_auroc,
-    ood_fpr95,
-    risk_coverage_curve,
-)
+from skuq.metrics._ranking import RiskCoverageCurve, aurc, ood_aupr, ood_auroc, ood_fpr95, risk_coverage_curve
 
 __all__ = [
     "BrierDecomposition",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special, stats
 
-from skuq._predictive import PredictiveMixture, smallest_count
+from skuq._prediction.distributions import PredictiveMixture, smallest_count
 
 ACCEPTED = (
     "what predict_dist returns, a frozen scipy.stats distribution, scipy's stats.Normal and its like, a distribution of skpro, "

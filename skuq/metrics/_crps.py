@@ -9,13 +9,7 @@ from scipy.special import ndtr
 from skuq.likelihoods import Normal
 from skuq.metrics._adapters import is_discrete
 from skuq.metrics._distributions import check_samples
-from skuq.metrics._validation import (
-    average,
-    check_distribution,
-    check_target,
-    is_distribution,
-    load_scoringrules,
-)
+from skuq.metrics._validation import average, check_distribution, check_target, is_distribution, load_scoringrules
 
 # Numbers in the (rows, S, S) array that scoringrules makes of S components.
 CHUNK = 2_000_000

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._predictive import entropy
+from .._prediction.distributions import entropy
 from ._properties import (
     check_answers_are_finite,
     check_coverages,

@@ -8,7 +8,7 @@ import torch
 from torch import distributions
 from torch.nn import functional as F
 
-from ..._namespace import LEAST_SLOPE
+from ..._model.namespace import LEAST_SLOPE
 from ...likelihoods import split_parameters
 from ._namespace import TORCH
 

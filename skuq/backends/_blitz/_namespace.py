@@ -1,9 +1,9 @@
-"""PyTorch's side of ``skuq/_namespace.py``."""
+"""PyTorch's side of ``skuq/_model/namespace.py``."""
 
 import torch
 from torch.nn import functional as F
 
-from ..._namespace import LEAST_SLOPE, Namespace
+from ..._model.namespace import LEAST_SLOPE, Namespace
 
 
 def _of_two(function):

@@ -141,7 +141,7 @@ class Standardize(nn.Module):
 
 
 class PiecewiseLinearEncoding(nn.Module):
-    """Features and their bins, as :func:`skuq._encoding.encode`."""
+    """Features and their bins, as :func:`skuq._data.encoding.encode`."""
 
     def __init__(self, bins, encoded=None):
         super().__init__()

@@ -6,7 +6,7 @@ from operator import call
 import numpy as np
 import torch
 
-from ..._threads import single_blas_thread
+from ..._model.threads import single_blas_thread
 from ._graph import Replayed
 from ._losses import head_gradient, negative_log_likelihood
 from ._optimizer import Adam, SpectralBound

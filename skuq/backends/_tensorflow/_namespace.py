@@ -1,8 +1,8 @@
-"""TensorFlow's side of ``skuq/_namespace.py``."""
+"""TensorFlow's side of ``skuq/_model/namespace.py``."""
 
 import tensorflow as tf
 
-from ..._namespace import LEAST_SLOPE, Namespace
+from ..._model.namespace import LEAST_SLOPE, Namespace
 
 
 @tf.custom_gradient

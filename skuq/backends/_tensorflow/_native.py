@@ -234,7 +234,7 @@ def _official_layer(module, name):
 
 @tf_keras.utils.register_keras_serializable("skuq")
 class PiecewiseLinearEncoding(tf_keras.layers.Layer):
-    """Features and their bins, as :func:`skuq._encoding.encode`; `bins` and `encoded` are not trained."""
+    """Features and their bins, as :func:`skuq._data.encoding.encode`; `bins` and `encoded` are not trained."""
 
     def __init__(self, n_bins, n_encoded=None, **kwargs):
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""The network's forward pass on tensors: :meth:`skuq._network.Network.raw_outputs`, differentiable."""
+"""The network's forward pass on tensors: :meth:`skuq._model.network.Network.raw_outputs`, differentiable."""
 
 from math import prod
 
@@ -60,7 +60,7 @@ def views(flat, tensors):
 
 
 def encode(X, bins, encoded=None):
-    """:func:`skuq._encoding.encode`, on tensors."""
+    """:func:`skuq._data.encoding.encode`, on tensors."""
     slope, offset, lowest, highest = tf.unstack(bins)
     some = X if encoded is None else tf.gather(X, tf.cast(encoded, tf.int32), axis=-1)
     parts = tf.clip_by_value(some[..., None] * slope + offset, lowest, highest)

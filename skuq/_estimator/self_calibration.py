@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from ._folds import Folds, Part, divide
-from ._prediction.conformal import Scores
-from ._prediction.temperature import fit_mixture_temperature
+from .._data.folds import Folds, Part, divide
+from .._prediction.conformal import Scores
+from .._prediction.temperature import fit_mixture_temperature
 
 N_FOLDS = 5
 # A fifth of more rows than this says as much as all of them: the coverage it gives has a standard deviation of 1 %.

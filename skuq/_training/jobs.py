@@ -17,11 +17,11 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 
-from . import backends
-from ._members import Members
-from ._threads import single_blas_thread
-from ._training import INTERRUPTED, Outcome, Rows, Schedule, train
-from .backends import Knobs, Program
+from .. import backends
+from .._model.threads import single_blas_thread
+from ..backends import Knobs, Program
+from .loop import INTERRUPTED, Outcome, Rows, Schedule, train
+from .members import Members
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from ._base import Target
-from ._parameters import estimator, parameter
-from ._prediction.conformal import aps_scores, conformal_sets
-from ._predictive import (
+from .._data.rows import Standardizer
+from .._prediction.conformal import aps_scores, conformal_sets
+from .._prediction.distributions import (
     PredictiveCategorical,
     Uncertainty,
     choose_labels,
@@ -21,9 +20,10 @@ from ._predictive import (
     class_uncertainty,
     smallest_sets,
 )
-from ._rows import Standardizer
-from ._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
-from .likelihoods import classification_head
+from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
+from ..likelihoods import classification_head
+from .base import Target
+from .parameters import estimator, parameter
 
 
 @estimator

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
-from ._rows import SparseRows
+from .rows import SparseRows
 
 # Quantiles of more rows than this do not move noticeably.
 MAX_ROWS = 50_000
@@ -49,7 +49,7 @@ class Encoding:
 
     @property
     def n_encoded(self) -> int | None:
-        """Number of encoded features where some are not, as :class:`skuq._network.Network` has it; else None."""
+        """Number of encoded features where some are not, as :class:`skuq._model.network.Network` has it; else None."""
         return None if not self.n_bins or self.features.all() else int(self.features.sum())
 
     def fit(self, X, weight: np.ndarray) -> dict[str, np.ndarray]:

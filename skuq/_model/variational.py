@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ._network import Network
+from .network import Network
 
 # Full covariance holds n(n+1)/2 numbers for a layer of n weights; beyond this a layer alone takes 32 MB.
 MAX_FULL_COVARIANCE = 4000

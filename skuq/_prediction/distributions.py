@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 from sklearn.utils import check_random_state
 
-from ._validation import COVERAGE_EXAMPLE, check_levels
+from .._validation import COVERAGE_EXAMPLE, check_levels
 
 # Quantiles are solved to this distance in probability, as a share of the smaller of q and 1 − q.
 QUANTILE_TOLERANCE = 1e-10

@@ -13,9 +13,9 @@ from math import gcd, prod
 import numpy as np
 from scipy import special
 
-from ._encoding import encode
-from ._threads import Scratch
-from .likelihoods import Head
+from .._data.encoding import encode
+from ..likelihoods import Head
+from .threads import Scratch
 
 
 def _relu(h):
@@ -80,7 +80,7 @@ class Network:
 
     ``architecture="mlp"``: h ← dropout(act(h W + b)) for each hidden layer. ``"resnet"``: a linear projection to the
     common width, then h ← h + dropout(act(h W + b)) for each hidden layer. With `n_bins` > 0 each encoded feature enters beside
-    its piecewise-linear encoding (:mod:`skuq._encoding`). With `n_inducing` > 0 the hidden state then
+    its piecewise-linear encoding (:mod:`skuq._data.encoding`). With `n_inducing` > 0 the hidden state then
     passes through fixed random Fourier features (Rahimi & Recht 2007), Φ(h) = √(2/M) cos(h A/√kernel_scale + c), and
     the output layer has no bias there: it is the β of a Gaussian process.
 
@@ -131,7 +131,7 @@ class Network:
     def fixed_shapes(self) -> dict[str, tuple[int, ...]]:
         """Arrays that the network computes with and nobody trains, in alphabetic order.
 
-        ``bins`` (4, n_encoded, n_bins), as :func:`skuq._encoding.fit_bins` has them, and, where not all features are
+        ``bins`` (4, n_encoded, n_bins), as :func:`skuq._data.encoding.fit_bins` has them, and, where not all features are
         encoded, ``encoded`` (n_encoded,), their columns; ``feature_bias`` (M,) and ``feature_kernel`` (hidden_width, M) of
         the random features.
         """

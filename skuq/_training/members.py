@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._folds import Part, divide
-from ._network import Network
-from ._rows import DENSE_NUMBERS, SparseRows
-from ._threads import Scratch, single_blas_thread
-from ._training import Rows
-from .likelihoods import link_parameters
+from .._data.folds import Part, divide
+from .._data.rows import DENSE_NUMBERS, SparseRows
+from .._model.network import Network
+from .._model.threads import Scratch, single_blas_thread
+from ..likelihoods import link_parameters
+from .loop import Rows
 
 # More held-out rows than this do not make a score noticeably sharper.
 MAX_HELD_OUT = 4000

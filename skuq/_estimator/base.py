@@ -10,21 +10,21 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from . import backends
-from ._draws import Draws
-from ._encoding import MAX_ENCODED, Encoding, many_valued
-from ._folds import count_copies
-from ._jobs import Job, group_members, report, train_group, train_in_groups
-from ._members import Members, plan_members
-from ._network import ACTIVATIONS, ARCHITECTURES, Network
-from ._parameters import estimator, parameter
-from ._progress import CallbackSupportMixin, callbacks, watched
-from ._rows import Standardizer, canonical_csr, canonical_rows
-from ._self_calibration import Calibration, calibrate, plan_calibration
-from ._training import Rows, Schedule
-from ._validation import check_backend_name, check_columns
-from .backends import Fitted, Knobs, Program
-from .likelihoods import Head, Likelihood
+from .. import backends
+from .._data.encoding import MAX_ENCODED, Encoding, many_valued
+from .._data.folds import count_copies
+from .._data.rows import Standardizer, canonical_csr, canonical_rows
+from .._model.draws import Draws
+from .._model.network import ACTIVATIONS, ARCHITECTURES, Network
+from .._training.jobs import Job, group_members, report, train_group, train_in_groups
+from .._training.loop import Rows, Schedule
+from .._training.members import Members, plan_members
+from .._training.progress import CallbackSupportMixin, callbacks, watched
+from .._validation import check_backend_name, check_columns
+from ..backends import Fitted, Knobs, Program
+from ..likelihoods import Head, Likelihood
+from .parameters import estimator, parameter
+from .self_calibration import Calibration, calibrate, plan_calibration
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _NON_NEGATIVE = Interval(Real, 0, None, closed="left")

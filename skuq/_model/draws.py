@@ -12,11 +12,11 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from ._encoding import fit_bins
-from ._network import Network
-from ._rows import SparseRows
-from ._threads import borrowed_scratch, parallel_map, single_blas_thread
-from ._variational import Posterior
+from .._data.encoding import fit_bins
+from .._data.rows import SparseRows
+from .network import Network
+from .threads import borrowed_scratch, parallel_map, single_blas_thread
+from .variational import Posterior
 
 BLOCK_ROWS = 256
 # Activations computed at once, of several draws or several blocks, hold at most this many numbers (1 MB): as many as a

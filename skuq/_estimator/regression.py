@@ -8,16 +8,16 @@ from sklearn.base import RegressorMixin, clone
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
-from ._base import Target
-from ._folds import Part
-from ._members import MAX_HELD_OUT
-from ._noise import NOTICEABLE, ensemble_factor, fit_siblings, scale_limit
-from ._parameters import estimator, parameter
-from ._prediction.conformal import Band, columns, conformal_interval
-from ._predictive import PredictiveMixture, Uncertainty
-from ._rows import Standardizer
-from ._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
-from .likelihoods import NAMED, Likelihood, link_parameters, resolve_likelihood
+from .._data.folds import Part
+from .._data.rows import Standardizer
+from .._prediction.conformal import Band, columns, conformal_interval
+from .._prediction.distributions import PredictiveMixture, Uncertainty
+from .._training.members import MAX_HELD_OUT
+from .._training.noise import NOTICEABLE, ensemble_factor, fit_siblings, scale_limit
+from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
+from ..likelihoods import NAMED, Likelihood, link_parameters, resolve_likelihood
+from .base import Target
+from .parameters import estimator, parameter
 
 # Training computes in float32, in which rates by these exposures are neither zero nor infinite.
 EXPOSURES = 1e-20, 1e20

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from ._threads import Scratch, single_blas_thread
+from .threads import Scratch, single_blas_thread
 
 # ε: a direction is dropped whose variance the data changed by no more than this share.
 NEGLIGIBLE = 1e-2

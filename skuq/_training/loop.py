@@ -10,8 +10,8 @@ from time import perf_counter
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ._folds import Part
-from ._rows import SparseRows
+from .._data.folds import Part
+from .._data.rows import SparseRows
 
 # Pre-gathered batches of one stretch take at most this many bytes.
 STRETCH_BYTES = 32 * 2**20
@@ -78,7 +78,7 @@ class Rows:
     weight : ndarray of shape (n_rows,)
         Of each row in the loss.
     copies : ndarray of int, shape (n_rows,)
-        How many rows each stands for (:func:`skuq._folds.count_copies`).
+        How many rows each stands for (:func:`skuq._data.folds.count_copies`).
     """
 
     X: np.ndarray | SparseRows

@@ -1,10 +1,10 @@
 """Which rows are held out: whole rows where each stands for itself, shares of their weight where rows coincide by chance.
 
-Equal (X, y) rows are merged into one of summed weight before training (:mod:`skuq._rows`). A table of categories then has few
-different rows, each standing for many. Were such a row held out as a whole, a network that trains without it would have seen
-every other outcome of its category and not this one, and would look wrong where it is right. So a row that stands for m copies
-is divided as m rows would be: each copy goes to a fold at random, and the row is held out of every fold with the share of its
-weight that fell there (:class:`Folds`).
+Equal (X, y) rows are merged into one of summed weight before training (:mod:`skuq._data.rows`). A table of categories then
+has few different rows, each standing for many. Were such a row held out as a whole, a network that trains without it would
+have seen every other outcome of its category and not this one, and would look wrong where it is right. So a row that stands
+for m copies is divided as m rows would be: each copy goes to a fold at random, and the row is held out of every fold with the
+share of its weight that fell there (:class:`Folds`).
 
 Copies that say nothing new, rows which a user repeated or weighted up, must not be divided: a network would be judged by rows
 that it has trained on. :func:`count_copies` tells the two apart.
@@ -184,7 +184,7 @@ def count_copies(X, y, weight) -> np.ndarray:
     Parameters
     ----------
     X : ndarray or CSR matrix of shape (n_rows, n_features)
-        Different (X, y) rows, those with equal X side by side, as :func:`skuq._rows.canonical_rows` gives them.
+        Different (X, y) rows, those with equal X side by side, as :func:`skuq._data.rows.canonical_rows` gives them.
     y : ndarray of shape (n_rows, n_targets)
     weight : ndarray of shape (n_rows,), > 0
 

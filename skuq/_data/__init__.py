@@ -1,0 +1,1 @@
+"""Rows before any model: merged, scaled, divided into folds, encoded."""
