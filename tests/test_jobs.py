@@ -15,8 +15,9 @@ from test_processes import MODULES, run_python
 
 from skuq import backends
 from skuq._data.folds import Part
+from skuq._training import jobs
 from skuq._training.jobs import group_members, join_outcomes
-from skuq._training.loop import Batches, Outcome, Rows, Schedule, jobs
+from skuq._training.loop import Batches, Outcome, Rows, Schedule
 
 ENSEMBLES = ["DeepEnsembleRegressor", "DeepEnsembleClassifier"]
 each_ensemble = pytest.mark.parametrize(
