@@ -9,20 +9,15 @@ Pass one to a regressor, ``likelihood=Normal(scale="constant")``, or its name wi
 likelihood of your own.
 """
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from math import log, pi
 from numbers import Integral, Real
-from types import FunctionType
 
-import joblib
 import numpy as np
 from scipy import optimize, special, stats
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
+from ._model.heads import Density, Head, Parameter, apply_link, invert_link, link_parameters
 from ._model.namespace import NUMPY, log_excess, log_gamma_half_step, stirling_rest
 from ._prediction.distributions import smallest_count
 
@@ -43,292 +38,13 @@ __all__ = [
 
 # Standardised units. Keeps a density finite where a network fits a repeated target exactly.
 SCALE_FLOOR = 1e-3
-# Means of rows are sought from e^−30 to e^30 ≈ 1e13 times the mean of y: the squares of gradients, which go with y over the mean,
-# then stay finite in float32.
-EXP_LIMIT = 30.0
 # Larger numbers are no exact counts in float64.
 LARGEST_COUNT = 2.0**53
 # From this mean on, Poisson quantiles are expanded about the normal's and corrected by the cdf: scipy's are NaN at 1e12; and the
 # tails of the cdf, from so many standard deviations on, are asymptotic: scipy's series stop early there.
 LARGE_RATE, FAR_TAIL = 1e6, 4.0
-# A probability stays 3e-7 away from 0 and 1: float32 tells these from 1.
-LOGIT_LIMIT = 15.0
 # Log-normal: with |log mean| ≤ 100 and a scale of log y ≤ 10 the variance stays below e^400.
 LOG_LIMIT, LOG_SCALE_LIMIT = 100.0, 10.0
-# Raw values between which a link of the user's own is inverted.
-RAW_LIMIT = 100.0
-
-# The maps from an unbounded raw value to a parameter's range, with the functions of a namespace.
-LINKS: dict[str, Callable] = {
-    "identity": lambda xp, raw: raw,
-    "softplus": lambda xp, raw: xp.positive(raw),
-    "exp": lambda xp, raw: xp.exp(xp.clip(raw, -EXP_LIMIT, EXP_LIMIT)),
-    "logit": lambda xp, raw: xp.sigmoid(xp.clip(raw, -LOGIT_LIMIT, LOGIT_LIMIT)),
-}
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a likelihood and where its value comes from.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the family, such as "loc".
-    link : {"identity", "softplus", "exp", "logit"} or callable
-        How the parameter comes from the unbounded raw value r: ``floor + link(r)``. "identity": r. "softplus":
-        log(1 + eʳ) > 0. "exp": eʳ > 0. "logit": 1 / (1 + e⁻ʳ), a probability. Or a monotone function of your own,
-        ``link(xp, raw)``, written as a log density is.
-    source : {"input", "constant", "fixed"}
-        "input": an output of the network, different for each row. "constant": one learned number per
-        target. "fixed": a number the user gave, never trained: the likelihood's attribute of the same name.
-    floor : float
-        Added to the linked value.
-    in_units : bool
-        Whether the value is then multiplied by the mean of the target over all rows (``target_transform="count"``): counts stay
-        whole numbers in training, and the network says how many times the mean of all rows a row's mean is.
-    """
-
-    name: str
-    link: str | Callable
-    source: str
-    floor: float = 0.0
-    in_units: bool = False
-
-
-class _GivenAtRunTime:
-    """Stands for a fixed number while its density is compiled: the number itself is an input of the compiled function."""
-
-    def __repr__(self):
-        return "<a fixed number: read it from parameters[…], not from self>"
-
-
-_GIVEN_AT_RUN_TIME = _GivenAtRunTime()
-
-
-def _content(value):
-    """Hashable that is equal for equal settings, whatever objects hold them."""
-    if isinstance(value, (str, Real, type, type(None), _GivenAtRunTime)):
-        return value
-    if isinstance(value, tuple):
-        return tuple(map(_content, value))
-    if isinstance(value, FunctionType):
-        cells = tuple(_content(cell.cell_contents) for cell in value.__closure__ or ())
-        defaults = _content((value.__defaults__, tuple((value.__kwdefaults__ or {}).items())))
-        return value.__module__, value.__code__, defaults, cells
-    return joblib.hash(value)
-
-
-class Density:
-    """The log density of a likelihood: equal and hashed by its class and settings, without the numbers the user fixed.
-
-    Parameters
-    ----------
-    likelihood : Likelihood
-    """
-
-    def __init__(self, likelihood):
-        self.likelihood = likelihood
-
-    def __reduce__(self):
-        return Density, (self.likelihood,)
-
-    @cached_property
-    def _compiled(self):
-        likelihood = copy.copy(self.likelihood)
-        for parameter in likelihood.parameters():
-            if parameter.source == "fixed":
-                setattr(likelihood, parameter.name, _GIVEN_AT_RUN_TIME)
-        return likelihood
-
-    @cached_property
-    def _key(self):
-        settings = self._compiled.get_params(deep=False)
-        ignored = self.likelihood._not_in_density
-        return type(self.likelihood), tuple((k, _content(v)) for k, v in sorted(settings.items()) if k not in ignored)
-
-    def __eq__(self, other):
-        return isinstance(other, Density) and self._key == other._key
-
-    def __hash__(self):
-        return hash(self._key)
-
-    def __call__(self, xp, y, parameters):
-        """Log density of targets, in nats: see :meth:`Likelihood.log_density`."""
-        return self._compiled.log_density(xp, y, parameters)
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """What a network's output means: the density, its parameters, the number of targets.
-
-    Raw outputs stand parameter by parameter: columns ``[j * n_outputs, (j + 1) * n_outputs)`` belong to the j-th
-    parameter of source "input". The learned constants are laid out the same way. Heads are equal where their settings
-    are: compiled functions are found by them.
-
-    Attributes
-    ----------
-    family : str
-        Name of a family of skuq's own, or of a classifier's: "bernoulli", "categorical". Empty for a user's likelihood.
-    parameters : tuple of Parameter
-    n_outputs : int
-    density : Density or None
-        None for classifiers, whose cross entropy is each backend's own.
-    has_exposure : bool
-        Whether the last column of targets is the row's exposure, which multiplies the parameters that are `in_units`.
-    """
-
-    family: str
-    parameters: tuple[Parameter, ...]
-    n_outputs: int
-    density: Density | None = None
-    has_exposure: bool = False
-
-    @cached_property
-    def _key(self):
-        parameters = tuple((p.name, _content(p.link), p.source, p.floor, p.in_units) for p in self.parameters)
-        return self.family, parameters, self.n_outputs, self.density, self.has_exposure
-
-    def __eq__(self, other):
-        return isinstance(other, Head) and self._key == other._key
-
-    def __hash__(self):
-        return hash(self._key)
-
-    def __reduce__(self):
-        if self.density is not None and any(callable(p.link) for p in self.parameters):
-            # A link written inside the likelihood has no name to be pickled by: the likelihood makes it anew.
-            return _head_of, (self.density.likelihood, self.n_outputs)
-        return Head, (self.family, self.parameters, self.n_outputs, self.density, self.has_exposure)
-
-    def of_rows(self, parameters: dict, y):
-        """Parameters for each row's exposure, and its targets alone, from what holds for exposure 1 and a trainer's targets."""
-        if not self.has_exposure:
-            return parameters, y
-        return self.exposed(parameters, y[..., self.n_outputs :]), y[..., : self.n_outputs]
-
-    def exposed(self, parameters: dict, exposure) -> dict:
-        """Parameters for an exposure, of shape (..., 1): those that are `in_units` go with it."""
-        return parameters | {p.name: parameters[p.name] * exposure for p in self.parameters if p.in_units}
-
-    def _count(self, source: str) -> int:
-        return sum(parameter.source == source for parameter in self.parameters)
-
-    @property
-    def n_raw(self) -> int:
-        """Width of the network's output layer."""
-        return self.n_outputs * self._count("input")
-
-    @property
-    def n_constants(self) -> int:
-        """Number of learned constants."""
-        return self.n_outputs * self._count("constant")
-
-    @property
-    def n_fixed(self) -> int:
-        """Number of numbers that training does not change: those fixed by the user, then one unit a target, if any."""
-        return self._count("fixed") + (self.n_outputs if self.has_units else 0)
-
-    @property
-    def has_units(self) -> bool:
-        """Whether a parameter is multiplied by the unit of its target."""
-        return any(parameter.in_units for parameter in self.parameters)
-
-    @property
-    def scales_loss(self) -> bool:
-        """Whether the β-NLL weights losses: the scale is an output of the network."""
-        return any(p.name == "scale" and p.source == "input" for p in self.parameters)
-
-    @property
-    def padding_target(self) -> float:
-        """A target inside the support: for rows that only pad a batch."""
-        likelihood = self.density.likelihood if self.density else Likelihood()
-        low, high = likelihood.support
-        if low < 1 < high:
-            return 1.0
-        if np.isfinite(low) and np.isfinite(high):
-            middle = 0.5 * (low + high)
-            return float(np.floor(middle) if likelihood.discrete else middle)
-        return float(low + 1 if np.isfinite(low) else high - 1)
-
-
-def _head_of(likelihood, n_outputs):
-    return likelihood.head(n_outputs)
-
-
-def apply_link(link: str | Callable, raw, xp=NUMPY):
-    """Map raw values to a parameter's range (before its floor is added)."""
-    return link(xp, raw) if callable(link) else LINKS[link](xp, raw)
-
-
-def invert_link(link: str | Callable, value: np.ndarray) -> np.ndarray:
-    """Raw value that the link maps to `value`; the nearest end of the raw range where there is none."""
-    if link == "softplus":
-        return value + np.log(-np.expm1(-value))
-    if link == "exp":
-        return np.log(value)
-    if link == "logit":
-        return special.logit(value)
-    if not callable(link):
-        return value
-    value = np.asarray(value, float)
-    low, high = np.full(value.shape, -RAW_LIMIT), np.full(value.shape, RAW_LIMIT)
-    with np.errstate(all="ignore"):
-        rising = float(link(NUMPY, np.asarray(1.0))) > float(link(NUMPY, np.asarray(-1.0)))
-        for _ in range(64):
-            middle = 0.5 * (low + high)
-            below = (link(NUMPY, middle) < value) == rising
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return 0.5 * (low + high)
-
-
-def split_parameters(head: Head, raw, constants, fixed, xp=NUMPY) -> dict:
-    """Named parameters from raw outputs, with the arrays of any library.
-
-    Parameters
-    ----------
-    head : Head
-    raw : array of shape (..., n_rows, head.n_raw)
-    constants : array of shape (..., head.n_constants)
-    fixed : array of shape (head.n_fixed,)
-        The numbers that the user fixed, then the units of the targets.
-    xp : Namespace
-
-    Returns
-    -------
-    dict of array, each broadcastable to (..., n_rows, n_outputs)
-    """
-    values = {}
-    width, used = head.n_outputs, {"input": 0, "constant": 0, "fixed": 0}
-    for parameter in head.parameters:
-        i = used[parameter.source]
-        used[parameter.source] += 1
-        if parameter.source == "fixed":
-            values[parameter.name] = fixed[i]
-            continue
-        source = raw if parameter.source == "input" else constants[..., None, :]
-        linked = apply_link(parameter.link, source[..., i * width : (i + 1) * width], xp)
-        linked = linked + parameter.floor if parameter.floor else linked
-        values[parameter.name] = linked * fixed[head.n_fixed - width :] if parameter.in_units else linked
-    return values
-
-
-def link_parameters(head: Head, raw, constants, fixed) -> dict[str, np.ndarray]:
-    """Turn raw outputs into named parameters.
-
-    Parameters
-    ----------
-    head : Head
-    raw : ndarray of shape (n_draws, n_rows, head.n_raw)
-    constants : ndarray of shape (n_draws, head.n_constants)
-    fixed : sequence of float, length head.n_fixed
-
-    Returns
-    -------
-    dict of ndarray, each of shape (n_draws, n_rows, n_outputs) or broadcastable to it
-    """
-    values = split_parameters(head, raw, constants, np.asarray(fixed, float))
-    return {name: np.reshape(value, (1, 1, 1)) if np.ndim(value) == 0 else value for name, value in values.items()}
 
 
 class Likelihood(BaseEstimator):
@@ -1322,12 +1038,6 @@ class ZeroInflatedNegativeBinomial(_Hurdle, _Count):
         # The score of log μ is y r / (r + μ) less its mean.
         share = parameters["concentration"] / (parameters["concentration"] + parameters["mean"])
         return (1 - parameters["zero"]) * self._positive_moments(parameters)[1] * share**2
-
-
-def classification_head(n_classes: int) -> Head:
-    """Head of a classifier: one logit for two classes, else one logit a class."""
-    logits = (Parameter("logits", "identity", "input"),)
-    return Head("bernoulli", logits, 1) if n_classes == 2 else Head("categorical", logits, n_classes)
 
 
 NAMED = {

@@ -16,6 +16,7 @@ from ._estimator.parameters import estimator, inherited, parameter
 from ._estimator.regression import RegressorTask
 from ._model.draws import Draws, working_type
 from ._model.gaussian_process import RandomFeatureGP, posterior_mean
+from ._model.heads import link_parameters
 from ._model.network import Network
 from ._model.threads import borrowed_scratch
 from ._prediction.distributions import (
@@ -27,7 +28,7 @@ from ._prediction.distributions import (
     mean_field_logits,
 )
 from .backends import Program
-from .likelihoods import Normal, link_parameters
+from .likelihoods import Normal
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 # Rows that each different one stands for, above which a network that fits each exactly errs by less than 1/50 nat a row.

@@ -10,10 +10,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skuq import likelihoods
+from skuq._model.heads import classification_head, link_parameters
 from skuq._model.network import ACTIVATIONS, Network
 from skuq._model.variational import Posterior
 from skuq.backends import Fitted, Knobs, Program
-from skuq.likelihoods import classification_head
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("blitz")
@@ -307,7 +307,7 @@ def test_losses_are_scipys(name, beta):
         p = np.exp(raw.astype(float))
         expected = -np.log((y * p / p.sum(-1, keepdims=True)).sum(-1))
     else:
-        parameters = likelihoods.link_parameters(head, raw.astype(float), constants.astype(float), fixed)
+        parameters = link_parameters(head, raw.astype(float), constants.astype(float), fixed)
         expected = -LIKELIHOODS[name].logpdf(y, parameters)
         if any(p.name == "scale" and p.source == "input" for p in head.parameters):
             expected = expected * parameters["scale"] ** (2 * beta)
@@ -715,7 +715,7 @@ def assert_same_distribution(output, fitted, likelihood, weights, X, rtol=1e-4):
     if likelihood is None:
         assert_allclose(output.detach().numpy(), raw[0], rtol=rtol, atol=1e-4)
         return
-    parameters = likelihoods.link_parameters(fitted.network.head, raw, constants_of(fitted, weights), fitted.fixed)
+    parameters = link_parameters(fitted.network.head, raw, constants_of(fitted, weights), fitted.fixed)
     parameters = likelihood.to_target_units(parameters, fitted.y_shift, fitted.y_scale)
     parameters = {
         name: np.broadcast_to(value, raw[..., : fitted.network.head.n_outputs].shape)[0]

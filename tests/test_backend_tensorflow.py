@@ -13,6 +13,7 @@ from sklearn.linear_model import Lasso, Ridge
 
 from skuq import likelihoods as lk
 from skuq._data.encoding import fit_bins
+from skuq._model.heads import classification_head, link_parameters
 from skuq._model.network import ACTIVATIONS, Network
 from skuq._model.variational import Posterior
 from skuq.backends import Fitted, Knobs, Program
@@ -112,7 +113,7 @@ def test_losses_equal_scipy(likelihood):
     rng, head = np.random.default_rng(0), likelihood.head(2)
     raw, constants = rng.normal(size=(3, 20, head.n_raw)), rng.normal(size=(3, head.n_constants))
     y, fixed = targets(likelihood, (1, 20, 2), rng), likelihood.fixed_values((0.5, 3.0))
-    expected = -likelihood.logpdf(y, lk.link_parameters(head, raw, constants, fixed)).sum(axis=-1)
+    expected = -likelihood.logpdf(y, link_parameters(head, raw, constants, fixed)).sum(axis=-1)
     tensors = [tf.constant(a, tf.float32) for a in (raw, constants, fixed)]
     found = _losses.negative_log_likelihood(head, *tensors, tf.constant(y), tf.constant(0.0))
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
@@ -137,13 +138,13 @@ def test_classifier_losses_are_cross_entropies():
     none, zero = tf.zeros((2, 0)), tf.constant(0.0)
     raw, y = rng.normal(size=(2, 9, 1)), rng.integers(2, size=(1, 9, 1))
     arrays = tf.constant(raw, tf.float32), none, none[0], tf.constant(y, tf.float32), zero
-    found = _losses.negative_log_likelihood(lk.classification_head(2), *arrays)
+    found = _losses.negative_log_likelihood(classification_head(2), *arrays)
     expected = -np.log(special.expit(np.where(y == 1, raw, -raw)))[..., 0]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
     raw, y = rng.normal(size=(2, 9, 4)), np.eye(4)[rng.integers(4, size=(1, 9))]
     arrays = tf.constant(raw, tf.float32), none, none[0], tf.constant(y, tf.float32), zero
-    found = _losses.negative_log_likelihood(lk.classification_head(4), *arrays)
+    found = _losses.negative_log_likelihood(classification_head(4), *arrays)
     np.testing.assert_allclose(found, -np.sum(special.log_softmax(raw, axis=-1) * y, axis=-1), rtol=1e-5)
 
 
@@ -168,7 +169,7 @@ def test_beta_weights_each_gradient_by_scale():
     [*((name, ("mlp", "resnet")[i % 2], 0) for i, name in enumerate(ACTIVATIONS)), ("tanh", "resnet", 16)],
 )
 def test_steps_equal_keras(activation, architecture, n_inducing):
-    net = network(3, (6, 6), lk.classification_head(3), activation, architecture, n_inducing)
+    net = network(3, (6, 6), classification_head(3), activation, architecture, n_inducing)
     fitted = fitted_of(net, x_shift=np.zeros(3), x_scale=np.ones(3))
     X, y, weight, rate = batches(net, 5)
     ours = trainer(Program(net), fitted.weights, fitted.features)
@@ -479,7 +480,7 @@ import json, sys
 import numpy as np
 from skuq.backends import _tensorflow as backend, Knobs, Program
 from skuq._model.network import Network
-from skuq.likelihoods import classification_head
+from skuq._model.heads import classification_head
 network = Network(3, (4,), "relu", "mlp", classification_head(2))
 trainer = backend.Trainer(Program(network, dropout=True), np.ones((1, 21), np.float32), {}, Knobs(dropout_rate=0.5), 3)
 losses = trainer.run(*(np.ones((4, 1, *shape), np.float32) for shape in ((2, 3), (2, 1), (2,))), np.ones(4, np.float32))
@@ -627,10 +628,10 @@ def test_no_gpu():
 
 # Native models
 
-THREE_CLASSES = network(sizes=(6, 6), head=lk.classification_head(3), architecture="resnet")
+THREE_CLASSES = network(sizes=(6, 6), head=classification_head(3), architecture="resnet")
 NATIVE = {
-    "mlp": (network(head=lk.classification_head(2)), {}),
-    "linear": (network(sizes=(), head=lk.classification_head(3)), {}),
+    "mlp": (network(head=classification_head(2)), {}),
+    "linear": (network(sizes=(), head=classification_head(3)), {}),
     "dropout": (THREE_CLASSES, {"dropout_rate": 0.5}),
     "spectral": (THREE_CLASSES, {"spec_norm_bound": 0.9}),
 }
@@ -656,7 +657,7 @@ def test_native_regressor_is_the_distribution_in_targets_units(likelihood):
     rng = np.random.default_rng(1)
     X, y = rng.normal(size=(7, 3)), targets(likelihood, (7, 2), rng)
     y = np.exp(y) if log_target else y
-    parameters = lk.link_parameters(fitted.network.head, *reference(fitted, X), fitted.fixed)
+    parameters = link_parameters(fitted.network.head, *reference(fitted, X), fitted.fixed)
     parameters = likelihood.to_target_units(parameters, fitted.y_shift, fitted.y_scale)
 
     model = backend.to_native(fitted)
@@ -674,7 +675,7 @@ def stats_logpdf(likelihood, y, parameters):
 
 @pytest.mark.parametrize(
     ("head", "n_precisions"),
-    [(lk.classification_head(2), 1), (lk.classification_head(3), 1), (lk.classification_head(3), 3), (NORMAL, 1)],
+    [(classification_head(2), 1), (classification_head(3), 1), (classification_head(3), 3), (NORMAL, 1)],
 )
 def test_native_gaussian_process(head, n_precisions):
     net = network(sizes=(6, 6), head=head, architecture="resnet", n_inducing=32)
@@ -701,7 +702,7 @@ def test_native_gaussian_process(head, n_precisions):
 
 
 def variational(kind, prior="normal", sigma=0.3, head=None):
-    net = network(sizes=(4,), head=head or lk.classification_head(3))
+    net = network(sizes=(4,), head=head or classification_head(3))
     posterior, rng = Posterior(net, kind), np.random.default_rng(0)
     parameters = posterior.initial(weights_of(net)[0], sigma)
     n = net.n_layer_weights
@@ -783,7 +784,7 @@ def test_native_models_train_further(prior):
 
 
 def test_building_a_native_model_leaves_global_generators_alone():
-    net = network(sizes=(4, 4), head=lk.classification_head(3), architecture="resnet", n_inducing=8)
+    net = network(sizes=(4, 4), head=classification_head(3), architecture="resnet", n_inducing=8)
     for fitted in (fitted_of(net, dropout_rate=0.1, precision=np.eye(8)[None]), variational("full_covariance")):
         before = random.getstate()
         backend.to_native(fitted)

@@ -26,9 +26,10 @@ import skuq
 from skuq import backends
 from skuq._model import draws
 from skuq._model.draws import unit_masks
+from skuq._model.heads import classification_head
 from skuq._model.network import ACTIVATIONS, Network
 from skuq._model.threads import Scratch
-from skuq.likelihoods import Normal, classification_head
+from skuq.likelihoods import Normal
 
 # Whole-batch training: the order of the rows decides nothing but the rounding of sums.
 WHOLE_BATCH = {"batch_size": 200, "early_stopping": False}

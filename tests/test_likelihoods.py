@@ -10,6 +10,7 @@ from sklearn.linear_model import GammaRegressor, LinearRegression, PoissonRegres
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skuq import ProbabilisticRegressor, backends
+from skuq._model.heads import apply_link, invert_link, link_parameters
 from skuq._prediction.distributions import PredictiveMixture
 from skuq.likelihoods import (
     NAMED,
@@ -20,9 +21,6 @@ from skuq.likelihoods import (
     Normal,
     Poisson,
     StudentT,
-    apply_link,
-    invert_link,
-    link_parameters,
     resolve_likelihood,
 )
 

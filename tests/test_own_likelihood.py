@@ -13,9 +13,10 @@ from sklearn.model_selection import GridSearchCV
 from test_native import RTOL, as_array, call, mean_of, native_list, scale_of
 
 from skuq._model import namespace
+from skuq._model.heads import invert_link
 from skuq._model.network import Network
 from skuq.backends import Program
-from skuq.likelihoods import Gamma, Laplace, Likelihood, Normal, Parameter, StudentT, invert_link, resolve_likelihood
+from skuq.likelihoods import Gamma, Laplace, Likelihood, Normal, Parameter, StudentT, resolve_likelihood
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from own_likelihood import Beta, cauchit

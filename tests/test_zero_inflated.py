@@ -8,15 +8,13 @@ from test_native import RTOL, as_array, call, mean_of, scale_of
 
 import skuq
 from skuq import metrics
+from skuq._model.heads import apply_link, invert_link, link_parameters
 from skuq._prediction.distributions import PredictiveMixture
 from skuq.likelihoods import (
     NAMED,
     ZeroInflatedGamma,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
-    apply_link,
-    invert_link,
-    link_parameters,
 )
 
 PARAMETERS = {

@@ -15,6 +15,7 @@ from .._data.encoding import MAX_ENCODED, Encoding, many_valued
 from .._data.folds import count_copies
 from .._data.rows import Standardizer, canonical_csr, canonical_rows
 from .._model.draws import Draws
+from .._model.heads import Head
 from .._model.network import ACTIVATIONS, ARCHITECTURES, Network
 from .._training.jobs import Job, group_members, report, train_group, train_in_groups
 from .._training.loop import Rows, Schedule
@@ -22,7 +23,7 @@ from .._training.members import Members, plan_members
 from .._training.progress import CallbackSupportMixin, callbacks, watched
 from .._validation import check_backend_name, check_columns
 from ..backends import Fitted, Knobs, Program
-from ..likelihoods import Head, Likelihood
+from ..likelihoods import Likelihood
 from .parameters import estimator, parameter
 from .self_calibration import Calibration, calibrate, plan_calibration
 

@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from .._data.rows import Standardizer
+from .._model.heads import classification_head
 from .._prediction.conformal import aps_scores, conformal_sets
 from .._prediction.distributions import (
     PredictiveCategorical,
@@ -21,7 +22,6 @@ from .._prediction.distributions import (
     smallest_sets,
 )
 from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
-from ..likelihoods import classification_head
 from .base import Target
 from .parameters import estimator, parameter
 

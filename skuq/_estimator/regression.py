@@ -10,12 +10,13 @@ from sklearn.utils._param_validation import StrOptions
 
 from .._data.folds import Part
 from .._data.rows import Standardizer
+from .._model.heads import link_parameters
 from .._prediction.conformal import Band, columns, conformal_interval
 from .._prediction.distributions import PredictiveMixture, Uncertainty
 from .._training.members import MAX_HELD_OUT
 from .._training.noise import NOTICEABLE, ensemble_factor, fit_siblings, scale_limit
 from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
-from ..likelihoods import NAMED, Likelihood, link_parameters, resolve_likelihood
+from ..likelihoods import NAMED, Likelihood, resolve_likelihood
 from .base import Target
 from .parameters import estimator, parameter
 

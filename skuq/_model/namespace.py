@@ -51,7 +51,7 @@ class Namespace:
     xlogy: Any
 
 
-def _softplus(x):
+def _softplus(x: np.ndarray) -> np.ndarray:
     return np.logaddexp(0.0, x)
 
 
@@ -87,7 +87,7 @@ NUMPY = Namespace(
 _LARGE = 10.0
 
 
-def stirling_rest(xp, x):
+def stirling_rest(xp: Namespace, x: Any) -> Any:
     """Rest of Stirling's formula, log Γ(x) − [(x − ½) log x − x + ½ log 2π] for x > 0: no difference of large terms."""
     inverse = 1.0 / xp.maximum(x, _LARGE)
     square = inverse * inverse
@@ -99,7 +99,7 @@ def stirling_rest(xp, x):
     return xp.where(x >= _LARGE, inverse * series, direct)
 
 
-def log_gamma_half_step(xp, x):
+def log_gamma_half_step(xp: Namespace, x: Any) -> Any:
     """Return log Γ(x + ½) − log Γ(x) − ½ log x for x > 0: no difference of large terms."""
     inverse = 1.0 / xp.maximum(x, _LARGE)
     square = inverse * inverse
@@ -109,7 +109,7 @@ def log_gamma_half_step(xp, x):
     return xp.where(x >= _LARGE, inverse * series, direct)
 
 
-def log_excess(xp, d, ratio):
+def log_excess(xp: Namespace, d: Any, ratio: Any) -> Any:
     """The number d − log(1 + d) for d > −1, where `ratio` is 1 + d: given apart, for 1 + d keeps no digits of a small ratio."""
     near = xp.abs(d) < 0.5
     return d - xp.where(near, xp.log1p(xp.where(near, d, 0 * d)), xp.log(xp.where(near, 1.0 + 0 * d, ratio)))

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from .._data.encoding import encode
-from ..likelihoods import Head
+from .heads import Head
 from .threads import Scratch
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from .._data.folds import Part, divide
 from .._data.rows import DENSE_NUMBERS, SparseRows
+from .._model.heads import link_parameters
 from .._model.network import Network
 from .._model.threads import Scratch, single_blas_thread
-from ..likelihoods import link_parameters
 from .loop import Rows
 
 # More held-out rows than this do not make a score noticeably sharper.

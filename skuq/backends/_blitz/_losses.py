@@ -8,13 +8,13 @@ import torch
 from torch import distributions
 from torch.nn import functional as F
 
+from ..._model.heads import split_parameters
 from ..._model.namespace import LEAST_SLOPE
-from ...likelihoods import split_parameters
 from ._namespace import TORCH
 
 
 def link_parameters(head, raw, constants, fixed):
-    """Turn raw outputs into named parameters; the torch twin of ``likelihoods.link_parameters``.
+    """Turn raw outputs into named parameters; the torch twin of :func:`skuq._model.heads.link_parameters`.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from math import log, pi
 
 import tensorflow as tf
 
-from ...likelihoods import split_parameters
+from ..._model.heads import split_parameters
 from ._namespace import TENSORFLOW
 
 
@@ -51,6 +51,6 @@ _CROSS_ENTROPIES = {
 
 
 def link_parameters(head, raw, constants, fixed):
-    """Named parameters from raw outputs, as :func:`skuq.likelihoods.link_parameters`, for tensors."""
+    """Named parameters from raw outputs, as :func:`skuq._model.heads.link_parameters`, for tensors."""
     values = split_parameters(head, raw, constants, fixed, TENSORFLOW)
     return {name: tf.reshape(value, (1, 1, 1)) if value.shape.rank == 0 else value for name, value in values.items()}
