@@ -4,7 +4,6 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from sklearn.utils._param_validation import InvalidParameterError
 
 COVERAGE_EXAMPLE = "For 90 % pass coverage=0.9."
 
@@ -50,24 +49,6 @@ def _say_coverage(function, name, value):
             f"use predict_interval with coverage={example}."
         )
     return f"{got} Pass the probability inside, coverage={example}."
-
-
-# Names that users try for a backend.
-BACKEND_ALIASES = {
-    **dict.fromkeys(("torch", "pytorch", "blitz-bayesian-pytorch", "blitz_bayesian_pytorch"), "blitz"),
-    **dict.fromkeys(("tf", "keras", "tf_keras", "tfp", "tensorflow_probability"), "tensorflow"),
-}
-
-
-def check_backend_name(backend, owner: str) -> None:
-    """Raise ``InvalidParameterError`` that says what a backend is called here, if `backend` is another name of one."""
-    name = BACKEND_ALIASES.get(backend.lower()) if isinstance(backend, str) else None
-    if name is not None:
-        library = "PyTorch, with BLiTZ," if name == "blitz" else "TensorFlow"
-        raise InvalidParameterError(
-            f"The 'backend' parameter of {owner} must be 'auto', 'tensorflow' or 'blitz', got {backend!r}. {library} is "
-            f'backend="{name}".'
-        )
 
 
 def check_columns(X) -> None:

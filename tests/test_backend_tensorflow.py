@@ -206,15 +206,6 @@ def test_fixed_point_equals_scikit_learn(penalty):
     assert np.array_equal(np.equal(coef, 0), expected.coef_ == 0)
 
 
-def test_weight_decay_shrinks_kernels_alone():
-    net = network()
-    X, y, weight, rate = batches(net, 4)
-    ours = trainer(Program(net), weight_decay=2.0)
-    start = ours.parameters()
-    ours.run(X, y, 0 * weight, rate)
-    np.testing.assert_allclose(ours.parameters(), start * np.where(net.kernel_mask, (1 - 0.02) ** 4, 1), rtol=1e-5)
-
-
 @pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
 @pytest.mark.parametrize("prior", ["normal", "scale_mixture"])
 def test_divergence_equals_tfp(kind, prior):
@@ -514,7 +505,7 @@ def test_knobs_and_lengths_compile_nothing():
     data = batches(net, 9)
     trainer(program).run(*data)
     compiled = _trainer._compile.cache_info().misses
-    other = trainer(replace(program), l1=0.1, l2=0.1, weight_decay=0.1, dropout_rate=0.2, spec_norm_bound=0.3, beta=0.5)
+    other = trainer(replace(program), l1=0.1, l2=0.1, dropout_rate=0.2, spec_norm_bound=0.3, beta=0.5)
     for n_steps in (1, 5, 9):
         assert len(other.run(*(a[:n_steps] for a in data))) == n_steps
     assert _trainer._compile.cache_info().misses == compiled

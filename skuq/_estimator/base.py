@@ -21,7 +21,7 @@ from .._training.jobs import Job, group_members, report, train_group, train_in_g
 from .._training.loop import Rows, Schedule
 from .._training.members import Members, plan_members
 from .._training.progress import CallbackSupportMixin, callbacks, watched
-from .._validation import check_backend_name, check_columns
+from .._validation import check_columns
 from ..backends import Fitted, Knobs, Program
 from ..likelihoods import Likelihood
 from .parameters import estimator, parameter
@@ -295,7 +295,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     )
     backend: str = parameter(
         "auto",
-        [StrOptions({"auto", *backends.BACKENDS})],
+        [str],
         """{"auto", "tensorflow", "blitz"}
         Library that trains: TensorFlow, or PyTorch with BLiTZ. "auto" takes the first that is installed, in this
         order.""",
@@ -367,7 +367,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return self
 
     def _validate_params(self):
-        check_backend_name(self.backend, type(self).__name__)
+        backends.check_name(self.backend, type(self).__name__)
         super()._validate_params()
 
     def _fit(self, X, y, sample_weight, context):

@@ -1,220 +1,101 @@
-"""The wall between skuq and the frameworks: what a backend is given, what it gives back, how one is found.
+"""The wall between skuq and the frameworks: which backends there are, and how one is found.
 
-A backend is a package ``backends/_<name>`` with modules of the same names and functions in each:
+What crosses the wall, and what a trainer owes, stands in ``_protocol.py``. A backend is a package of four modules:
 
 ``_namespace.py``
     The functions of ``skuq/_model/namespace.py`` for the framework's arrays.
 ``_losses.py``
     ``negative_log_likelihood(head, raw, constants, fixed, y, beta)``, of the log density that the head holds.
 ``_trainer.py``
-    ``Trainer(program, parameters, features, knobs, seed, device)`` with ``run(X, y, weight, learning_rate)``,
-    ``parameters()`` and ``load(parameters)``.
+    ``Trainer``, as :class:`~skuq.backends._protocol.Trainer` describes it.
 ``_native.py``
     ``to_native(fitted)`` and ``from_native(model, fitted)``: the same weights in the framework's own layers; what a
     regressor returns stands in ``_distributions.py``.
+
+The package offers ``Trainer``, ``to_native`` and ``from_native``, and is registered by a line in `BACKENDS`.
 
 Arrays cross the wall, nothing else. A backend never validates, scales, splits rows or knows scikit-learn; the ladder
 in ``skuq/_training/loop.py`` does the rest in NumPy, once for all backends.
 """
 
 import importlib
-from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from typing import NamedTuple, cast
 
-import numpy as np
+from sklearn.utils._param_validation import InvalidParameterError
 
-from .._model.network import Network
-from .._model.variational import Posterior
+from ._protocol import (
+    ADAM_BETA1,
+    ADAM_BETA2,
+    ADAM_EPSILON,
+    LONGEST_GRADIENT,
+    Backend,
+    Fitted,
+    Knobs,
+    Program,
+    Trainer,
+)
+
+__all__ = [
+    "ADAM_BETA1",
+    "ADAM_BETA2",
+    "ADAM_EPSILON",
+    "BACKENDS",
+    "LONGEST_GRADIENT",
+    "Backend",
+    "Entry",
+    "Fitted",
+    "Knobs",
+    "Program",
+    "Trainer",
+    "available",
+    "check_name",
+    "load",
+    "resolve",
+]
+
+
+class Entry(NamedTuple):
+    """A line of the registry.
+
+    Attributes
+    ----------
+    package : str
+        Where `Trainer`, `to_native` and `from_native` are imported from.
+    needs : tuple of str
+        Modules without which the backend is not installed.
+    extra : str
+        What pip installs it by.
+    library : str
+        What it is, in a sentence.
+    aliases : tuple of str
+        Names that users try for it.
+    """
+
+    package: str
+    needs: tuple[str, ...]
+    extra: str
+    library: str
+    aliases: tuple[str, ...] = ()
+
 
 # Order of preference for backend="auto": compiled training first.
 BACKENDS = {
-    "tensorflow": (("tensorflow", "tensorflow_probability", "tf_keras"), "skuq[tensorflow]"),
-    "blitz": (("torch", "blitz"), "skuq[blitz]"),
+    "tensorflow": Entry(
+        "skuq.backends._tensorflow",
+        ("tensorflow", "tensorflow_probability", "tf_keras"),
+        "skuq[tensorflow]",
+        "TensorFlow",
+        ("tf", "keras", "tf_keras", "tfp", "tensorflow_probability"),
+    ),
+    "blitz": Entry(
+        "skuq.backends._blitz",
+        ("torch", "blitz"),
+        "skuq[blitz]",
+        "PyTorch, with BLiTZ,",
+        ("torch", "pytorch", "blitz-bayesian-pytorch", "blitz_bayesian_pytorch"),
+    ),
 }
-
-
-@dataclass(frozen=True)
-class Program:
-    """What a backend compiles: everything that changes the code and nothing that is only a number.
-
-    Two estimators with equal programs (and equal array shapes) share one compiled function.
-
-    Attributes
-    ----------
-    network : Network
-    posterior : Posterior or None
-        None trains weights; else the parameters of the posterior, by samples of the evidence lower bound.
-    prior : {"normal", "scale_mixture"} or None
-        Prior of a variational posterior: closed-form KL for "normal", the sampled log q − log p for the mixture
-        (and for "normal" wherever `posterior` is "full_covariance", in closed form as well).
-    n_train_samples : int
-        Weight samples per step of a variational posterior, batched.
-    dropout : bool
-        Fresh unit masks each step, one for each row, inverted dropout.
-    l1 : bool
-        Proximal soft threshold after each step.
-    spectral_norm : bool
-        Kernels of hidden layers are scaled back to the bound after each step, by one carried power iteration.
-    """
-
-    network: Network
-    posterior: Posterior | None = None
-    prior: str | None = None
-    n_train_samples: int = 1
-    dropout: bool = False
-    l1: bool = False
-    spectral_norm: bool = False
-
-    @property
-    def n_parameters(self) -> int:
-        """Length of the flat vector trained for one member."""
-        return self.posterior.n_parameters if self.posterior else self.network.n_weights
-
-    def mean_weights(self, parameters: np.ndarray) -> np.ndarray:
-        """Weights (n_members, n_weights) that stand for trained parameters: themselves, or the posterior's means."""
-        return self.posterior.mean_weights(parameters) if self.posterior else parameters
-
-    @property
-    def kernel_mask(self) -> np.ndarray:
-        """1 where a trained number is a kernel's weight (or its posterior mean), else 0; shape (n_parameters,)."""
-        if self.posterior is None:
-            return self.network.kernel_mask
-        n_layer = self.network.n_layer_weights
-        mask = np.zeros(self.n_parameters, np.float32)
-        mask[:n_layer] = self.network.kernel_mask[:n_layer]
-        return mask
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """The numbers of a training run; changing one never compiles anything anew.
-
-    Attributes
-    ----------
-    l1, l2 : float
-        Penalty of one step's loss: l1·‖W‖₁ (by the proximal step) + ½·l2·‖W‖² (in the gradient), over kernels.
-    ridge : float
-        ½·ridge·‖β‖² in the gradient, over the output weights β on random features.
-    weight_decay : float
-        Decoupled decay of kernels (Loshchilov & Hutter 2019): W ← W − learning rate · decay · W.
-    dropout_rate : float
-    spec_norm_bound : float
-    beta : float
-        β of the β-NLL.
-    kl_weight : float
-        Factor of the KL divergence in one step's loss: the user's kl_weight over the (weighted) number of rows.
-    prior_scale : ndarray of shape (n_layer_weights,)
-        Standard deviation of the prior, weight by weight; the first component's for a scale mixture.
-    prior_ratio : float
-        Second component's standard deviation over the first's ("scale_mixture").
-    prior_mix : float
-        Weight of the first component ("scale_mixture").
-    fixed : ndarray of shape (head.n_fixed,)
-        The likelihood's parameters that the user fixed, then the units of the targets, if the head has them.
-    """
-
-    l1: float = 0.0
-    l2: float = 0.0
-    ridge: float = 0.0
-    weight_decay: float = 0.0
-    dropout_rate: float = 0.0
-    spec_norm_bound: float = 1.0
-    beta: float = 0.0
-    kl_weight: float = 0.0
-    prior_scale: np.ndarray = field(default_factory=lambda: np.ones(0, np.float32))
-    prior_ratio: float = 1.0
-    prior_mix: float = 1.0
-    fixed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted model as arrays: what :func:`to_native` builds from and :func:`from_native` returns changed.
-
-    Attributes
-    ----------
-    network : Network
-    weights : ndarray of shape (n_members, n_weights)
-        Point weights, one row a native model. Empty, (0, n_weights), for a variational posterior.
-    fixed : ndarray of shape (head.n_fixed,)
-        The likelihood's parameters that the user fixed, then the units of the targets, if the head has them.
-    x_shift, x_scale : ndarray of shape (n_features,)
-        The network sees (X − x_shift) / x_scale; x_scale is never 0.
-    y_shift, y_scale : ndarray of shape (n_outputs,)
-        Targets are y_shift + y_scale · (standardised target); 0 and 1 where the likelihood is not standardised, and
-        for classifiers. For the log-normal they are in units of log y.
-    noise_scale : ndarray of shape (n_members or 1, n_outputs or 1)
-        Factor of the head's scale, from held-out rows.
-    noise_limit : ndarray of shape (n_outputs,) or (1,)
-        Largest scale after that factor; infinite where it is not limited.
-    log_target : bool
-        Whether the family describes log y (log-normal).
-    dropout_rate : float
-        0 where the method has none.
-    posterior : Posterior or None
-    posterior_parameters : ndarray of shape (posterior.n_parameters,) or None
-    prior : {"normal", "scale_mixture"} or None
-    prior_scale : ndarray of shape (n_layer_weights,) or None
-    prior_ratio, prior_mix : float
-        As in `Knobs`.
-    features : dict of ndarray
-        ``feature_kernel`` (hidden_width, M), already divided by √kernel_scale, and ``feature_bias`` (M,); empty
-        without random features.
-    spec_norm_bound : float or None
-    ridge_penalty : float
-    precision : ndarray of shape (n_precisions, M, M) or None
-        Gaussian process precision s·I + Σ w ΦΦᵀ, shared by all logits (n_precisions = 1) or one for each.
-    mean_field_factor : float
-        λ of softmax(logits / √(1 + λ v)).
-    temperature : float
-        Divides the logits that the native model gives, not v: softmax(logits / √(1 + λ v)) holds with these logits.
-    log_class_weight : float or ndarray of shape (head.n_raw,)
-        Taken off the divided logits.
-    exposure : int or None
-        Column of X that multiplies the parameters which are `in_units`; the network does not see it (x_scale is infinite there).
-    """
-
-    network: Network
-    weights: np.ndarray
-    fixed: np.ndarray
-    x_shift: np.ndarray
-    x_scale: np.ndarray
-    y_shift: np.ndarray
-    y_scale: np.ndarray
-    noise_scale: np.ndarray = field(default_factory=lambda: np.ones((1, 1)))
-    noise_limit: np.ndarray = field(default_factory=lambda: np.full(1, np.inf))
-    log_target: bool = False
-    dropout_rate: float = 0.0
-    posterior: Posterior | None = None
-    posterior_parameters: np.ndarray | None = None
-    prior: str | None = None
-    prior_scale: np.ndarray | None = None
-    prior_ratio: float = 1.0
-    prior_mix: float = 1.0
-    features: dict = field(default_factory=dict)
-    spec_norm_bound: float | None = None
-    ridge_penalty: float = 1.0
-    precision: np.ndarray | None = None
-    mean_field_factor: float = 0.0
-    temperature: float = 1.0
-    log_class_weight: float | np.ndarray = 0.0
-    exposure: int | None = None
-
-    def members(self) -> "list[Fitted]":
-        """Each member by itself: one row of weights, one of noise_scale."""
-        m_noise = len(self.noise_scale)
-        return [
-            replace(self, weights=self.weights[m : m + 1], noise_scale=self.noise_scale[m % m_noise][None])
-            for m in range(len(self.weights))
-        ]
-
-
-# Adam (Kingma & Ba 2015), the same in every backend.
-ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
-# A member's gradient longer than this many times its root mean square so far, as Adam's second moment remembers it, is
-# shortened to that. Adam's first moment would carry it ten steps on and move each weight by 30 rates in one direction; where
-# the noise is at its floor, one such batch can leave a network that never comes back.
-LONGEST_GRADIENT = 5.0
 
 
 def available() -> list[str]:
@@ -228,7 +109,7 @@ def available() -> list[str]:
     >>> set(backends.available()) <= {"tensorflow", "blitz"}
     True
     """
-    return [name for name, (modules, _) in BACKENDS.items() if all(find_spec(m) is not None for m in modules)]
+    return [name for name, entry in BACKENDS.items() if not _missing(entry)]
 
 
 def resolve(name: str) -> str:
@@ -236,19 +117,34 @@ def resolve(name: str) -> str:
     installed = available()
     if name == "auto":
         if not installed:
-            extras = " or ".join(f"pip install '{extra}'" for _, extra in BACKENDS.values())
+            extras = " or ".join(f"pip install '{entry.extra}'" for entry in BACKENDS.values())
             raise ImportError(f"No backend is installed: training needs TensorFlow or PyTorch. Install one: {extras}.")
         return installed[0]
     if name not in installed:
-        modules, extra = BACKENDS[name]
-        missing = [m for m in modules if find_spec(m) is None]
+        entry = BACKENDS[name]
         raise ImportError(
-            f"backend={name!r} needs {', '.join(missing)}, which is not installed. Install it with "
-            f"pip install '{extra}', or choose another backend (installed: {installed or 'none'})."
+            f"backend={name!r} needs {', '.join(_missing(entry))}, which is not installed. Install it with "
+            f"pip install '{entry.extra}', or choose another backend (installed: {installed or 'none'})."
         )
     return name
 
 
-def load(name: str):
-    """Import and return the backend package of that name."""
-    return importlib.import_module(f"skuq.backends._{resolve(name)}")
+def load(name: str) -> Backend:
+    """Import and return the backend of that name."""
+    return cast(Backend, importlib.import_module(BACKENDS[resolve(name)].package))
+
+
+def check_name(name: object, owner: str) -> None:
+    """Raise ``InvalidParameterError`` if no backend has this name; it says what a backend is called here."""
+    if name in ("auto", *BACKENDS):
+        return
+    *names, last = (repr(known) for known in ("auto", *BACKENDS))
+    text = f"The 'backend' parameter of {owner} must be {', '.join(names)} or {last}, got {name!r}."
+    for known, entry in BACKENDS.items():
+        if isinstance(name, str) and name.lower() in entry.aliases:
+            text += f' {entry.library} is backend="{known}".'
+    raise InvalidParameterError(text)
+
+
+def _missing(entry: Entry) -> list[str]:
+    return [module for module in entry.needs if find_spec(module) is None]

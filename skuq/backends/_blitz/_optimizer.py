@@ -1,11 +1,11 @@
-"""The update of all members' parameters after a backward pass: Adam, decay, soft threshold, spectral norm."""
+"""The update of all members' parameters after a backward pass: Adam, soft threshold, spectral norm."""
 
 from itertools import groupby
 from math import log
 
 import torch
 
-from .. import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LONGEST_GRADIENT
+from .._protocol import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LONGEST_GRADIENT
 
 _TINY = 1e-12
 
@@ -18,7 +18,7 @@ class Adam:
     parameters, gradient : Tensor of shape (n_members, n_parameters)
         Updated in place; read.
     mask : Tensor of shape (n_parameters,)
-        1 for kernels, to which penalties and decay apply.
+        1 for kernels, to which penalties apply.
     knobs : Knobs
     l1 : bool
         Whether to take the proximal step.
@@ -26,11 +26,11 @@ class Adam:
 
     def __init__(self, parameters, gradient, mask, knobs, l1):
         self._parameters, self._gradient = parameters, gradient
-        self._l2, self._decay, self._l1 = float(knobs.l2), float(knobs.weight_decay), float(knobs.l1)
+        self._l2, self._l1 = float(knobs.l2), float(knobs.l1)
         self._mask, self._proximal = mask, l1
         self._moments = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self._n_steps = torch.zeros((), device=parameters.device)
-        self._scratch = torch.empty_like(parameters) if l1 or self._decay else None
+        self._scratch = torch.empty_like(parameters) if l1 else None
         self._limit = (GradientLimit if parameters.device.type == "cpu" else DeviceGradientLimit)(gradient)
 
     def reset(self):
@@ -40,7 +40,7 @@ class Adam:
         self._limit.reset()
 
     def step(self, learning_rate):
-        """Move the parameters along the gradient, in the order penalty, limit, decay, Adam, soft threshold.
+        """Move the parameters along the gradient, in the order penalty, limit, Adam, soft threshold.
 
         Parameters
         ----------
@@ -49,9 +49,6 @@ class Adam:
         if self._l2:
             self._gradient.addcmul_(self._parameters, self._mask, value=self._l2)
         self._limit.apply()
-        if self._decay:
-            torch.mul(self._parameters, self._mask, out=self._scratch)
-            self._parameters.sub_(self._scratch.mul_(learning_rate * self._decay))
         first, second = self._moments
         self._n_steps.add_(1)
         # The kernel behind torch.optim.Adam(fused=True), without that class's bookkeeping for each step.

@@ -22,7 +22,7 @@ MAX_STEPS_AHEAD = 64
 
 
 class Trainer:
-    """Trains the members of one program; see ``skuq.backends`` for the interface.
+    """Trains the members of one program; see ``skuq/backends/_protocol.py``.
 
     Parameters
     ----------
@@ -66,6 +66,16 @@ class Trainer:
     def parameters(self):
         """Return the present parameters, ndarray of shape (n_members, n_parameters), float32."""
         return self._parameters.cpu().numpy().copy()
+
+    def drawn(self):
+        """Noise and masks of the last step, by name; see ``skuq/backends/_protocol.py``."""
+        drawn = {}
+        if self._n_rows is not None and self._sampler:
+            drawn["noise"] = self._step_noise.cpu().numpy().copy()
+        if self._n_rows is not None and self._masks:
+            leading = (len(self._parameters), self._n_samples)
+            drawn["masks"] = torch.cat(self._masks, -1).unflatten(0, leading).cpu().numpy()
+        return drawn
 
     @torch.no_grad()
     def load(self, parameters):
@@ -191,15 +201,15 @@ class Trainer:
         weights, gradient = self._parameters, self._gradient
         if sampler:
             weights, gradient = (w.view(n_draws, -1) for w in (sampler.weights, sampler.weights_gradient))
-        self._mask_bits, masks = None, None
+        self._mask_bits, self._masks = None, None
         if program.dropout and network.n_units:
-            masks = self._allocate_masks(n_draws * n_rows, [n_draws, n_rows])
+            self._masks = self._allocate_masks(n_draws * n_rows, [n_draws, n_rows])
         # A multiply and an add, forward and for two products backward; random features have no gradient of their own.
         per_row = 3 * network.n_layer_weights + 2 * network.n_inducing * network.hidden_width
         self._one_thread = 2 * n_draws * n_rows * per_row < ONE_THREAD_FLOPS
         leading = (n_members, self._n_samples)
         self._trunk = trunk = Trunk(
-            network, weights, gradient, n_rows, leading, self._features, masks, self._one_thread
+            network, weights, gradient, n_rows, leading, self._features, self._masks, self._one_thread
         )
         self._raw = trunk.raw.unflatten(0, leading)
         constants, constants_gradient = (

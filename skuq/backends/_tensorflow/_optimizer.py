@@ -1,16 +1,16 @@
-"""What a step does to the parameters: Adam with a limit to the gradient, decay, the proximal step, bounded norms."""
+"""What a step does to the parameters: Adam with a limit to the gradient, the proximal step, bounded norms."""
 
 import numpy as np
 import tensorflow as tf
 
-from .. import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LONGEST_GRADIENT
+from .._protocol import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LONGEST_GRADIENT
 
 # Far below any norm that training meets; keeps quotients finite.
 TINY = 1e-30
 
 
 def adam(program, theta, gradient, first, second, square, t, learning_rate, knobs):
-    """One step of Adam (Kingma & Ba 2015, algorithm 1), decoupled decay, proximal step; new (θ, m, v, Σv).
+    """One step of Adam (Kingma & Ba 2015, algorithm 1), proximal step; new (θ, m, v, Σv).
 
     `square` is the sum of `second` over each member, (M, 1), carried because adding it up anew would take a pass over memory.
     """
@@ -27,8 +27,7 @@ def adam(program, theta, gradient, first, second, square, t, learning_rate, knob
     second = ADAM_BETA2 * second + (1 - ADAM_BETA2) * tf.square(gradient)
     corrected = second / -tf.math.expm1(t * np.log(ADAM_BETA2))
     rate = learning_rate / (tf.sqrt(corrected) + ADAM_EPSILON)
-    theta = theta * (1 - learning_rate * knobs["weight_decay"] * kernels)
-    theta -= rate * first / -tf.math.expm1(t * np.log(ADAM_BETA1))
+    theta = theta - rate * first / -tf.math.expm1(t * np.log(ADAM_BETA1))
     if program.l1:
         # Soft threshold in Adam's own metric, so that the fixed point is the Lasso's.
         theta = tf.sign(theta) * tf.nn.relu(tf.abs(theta) - rate * knobs["l1"] * kernels)

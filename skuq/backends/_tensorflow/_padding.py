@@ -67,6 +67,10 @@ class Padding:
         """Parameters of the program out of those of the padded one."""
         return parameters[:, self._where]
 
+    def own_weights(self, values: np.ndarray) -> np.ndarray:
+        """Values of the program's own kernels and biases, along the last axis, out of those of the padded one."""
+        return values[..., self._layer_weights]
+
     def prior_scale(self, prior_scale: np.ndarray) -> np.ndarray:
         """Prior scales (n_layer_weights,) with 0 for weights that are padded: they have no prior."""
         return self._spread(prior_scale, self.inner.network.n_layer_weights, self._layer_weights)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ._elementary import dropout_masks, standard_normals
 from ._losses import negative_log_likelihood
 from ._optimizer import adam, bound_spectral_norms, singular_vectors
 from ._padding import Padding
@@ -22,7 +23,7 @@ from ._trunk import raw_outputs
 MAX_STEPS, STRETCH_BYTES = 512, 2**21
 # Numbers of `Knobs`, in the order in which they travel to the compiled function; then `fixed` and `prior_scale`.
 SCALARS = (
-    *("l1", "l2", "ridge", "weight_decay", "dropout_rate", "spec_norm_bound"),
+    *("l1", "l2", "ridge", "dropout_rate", "spec_norm_bound"),
     *("beta", "kl_weight", "prior_ratio", "prior_mix"),
 )
 # Share of the memory maps that Linux allows a process, above which the user is warned.
@@ -32,7 +33,7 @@ WEIGHTS, MASKS = 0, 1
 
 
 class Trainer:
-    """Adam on M members at once, with proximal and projection steps; see ``skuq/backends/__init__.py``.
+    """Adam on M members at once, with proximal and projection steps; see ``skuq/backends/_protocol.py``.
 
     Parameters
     ----------
@@ -74,6 +75,34 @@ class Trainer:
     def parameters(self):
         """Present parameters, shape (M, n_parameters)."""
         return self._padding.own(self._state[0].numpy()).copy()
+
+    def drawn(self):
+        """Noise and masks of the last step, by name; see ``skuq/backends/_protocol.py``."""
+        program, drawn = self._program, {}
+        if self._compiled is None:
+            return drawn
+        network, n_members = program.network, len(self._state[0])
+        n_samples = program.n_train_samples if program.posterior else 1
+
+        def stream(tag):
+            return (
+                np.array([int(self._seed[0]) + self._n_steps - 1, int(self._seed[1]) + tag])
+                .astype(np.uint32)
+                .view(np.int32)
+            )
+
+        if program.posterior:
+            noise = _draw_noise((n_members, n_samples, network.n_layer_weights), self._device)(
+                tf.constant(stream(WEIGHTS))
+            )
+            drawn["noise"] = self._padding.own_weights(noise.numpy())
+        if program.dropout and network.n_units:
+            n_rows = self._buffers[0].shape[2]
+            # The shape decides which number stands where.
+            draw = _draw_masks((n_members * n_samples, n_rows, network.n_units), self._device)
+            masks = draw(tf.constant(stream(MASKS)), self._knobs[SCALARS.index("dropout_rate")]).numpy()
+            drawn["masks"] = masks.reshape(n_members, n_samples, n_rows, network.n_units)
+        return drawn
 
     def run(self, X, y, weight, learning_rate):
         """Take K steps.
@@ -159,6 +188,22 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
     with tf.device(device):
         compiled = tf.function(steps, input_signature=signature, jit_compile=True, autograph=False)
         return compiled.get_concrete_function()
+
+
+@cache
+def _draw_noise(shape, device):
+    """Compiled function of a stream that gives the noise of a step: what a step draws, XLA draws."""
+    with tf.device(device):
+        draw = tf.function(lambda stream: standard_normals(shape, stream), jit_compile=True, autograph=False)
+        return draw.get_concrete_function(tf.TensorSpec((2,), tf.int32))
+
+
+@cache
+def _draw_masks(shape, device):
+    """Compiled function of a stream and a dropout rate that gives the masks of a step."""
+    with tf.device(device):
+        draw = tf.function(lambda stream, rate: dropout_masks(shape, rate, stream), jit_compile=True, autograph=False)
+        return draw.get_concrete_function(tf.TensorSpec((2,), tf.int32), tf.TensorSpec(()))
 
 
 def _batch_loss(program, theta, X, y, weight, knobs, features, streams):
