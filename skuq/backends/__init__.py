@@ -139,7 +139,7 @@ def check_name(name: object, owner: str) -> None:
     if name in ("auto", *BACKENDS):
         return
     *names, last = (repr(known) for known in ("auto", *BACKENDS))
-    text = f"The 'backend' parameter of {owner} must be {', '.join(names)} or {last}, got {name!r}."
+    text = f"The 'backend' parameter of {owner} must be {', '.join(names)} or {last}. Got {name!r} instead."
     for known, entry in BACKENDS.items():
         if isinstance(name, str) and name.lower() in entry.aliases:
             text += f' {entry.library} is backend="{known}".'
