@@ -954,6 +954,6 @@ def test_kernel_stacks_are_views():
 
 
 def test_every_activation_is_known_to_the_backend():
-    from skuq.backends._blitz import _native
+    from skuq.backends._blitz import _modules
 
-    assert set(ACTIVATIONS) == set(_trunk.ACTIVATIONS) == set(_native.ACTIVATIONS)
+    assert set(ACTIVATIONS) == set(_trunk.ACTIVATIONS) == set(_modules.ACTIVATIONS)

@@ -11,7 +11,7 @@ from blitz.utils import variational_estimator
 from torch import distributions, nn
 from torch.nn import functional as F
 
-from ._native import LikelihoodHead, NativeModel, stack_layers
+from ._modules import LikelihoodHead, NativeModel, stack_layers
 
 
 @variational_estimator
