@@ -267,9 +267,9 @@ def test_other_words_for_the_coverage_are_answered_with_it(backend):
 def test_other_names_of_a_backend_are_answered_with_its_own(name):
     X, y = regression()
     own = "tensorflow" if name in ("tf", "keras") else "blitz"
-    with pytest.raises(ValueError, match=f"got '{name}'.*backend=\"{own}\""):
+    with pytest.raises(ValueError, match=f"Got '{name}' instead.*backend=\"{own}\""):
         small("ProbabilisticRegressor", name).fit(X, y)
-    with pytest.raises(ValueError, match="must be a str among"):
+    with pytest.raises(ValueError, match=r"must be 'auto', 'tensorflow' or 'blitz'\. Got 'jax' instead"):
         small("ProbabilisticRegressor", "jax").fit(X, y)
 
 

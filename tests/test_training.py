@@ -26,6 +26,7 @@ from skuq._data.rows import Standardizer
 from skuq._estimator.base import Target
 from skuq._model.network import Network
 from skuq._training import loop
+from skuq._training.jobs import join_outcomes
 from skuq._training.loop import Batches, Rows, Schedule, bucket, train
 from skuq._training.members import plan_members
 from skuq.backends import Knobs, Program
@@ -145,11 +146,51 @@ def test_held_out_rows_judge_the_mean_of_the_weights():
     schedule = Schedule(100, 16, 0.01, "one_cycle", True, 0.0, 100)
     parts = [Part(np.arange(64))] * 3
     rngs = [np.random.default_rng(m) for m in range(3)]
-    outcome = train(Noisy(3, truth), rows, parts, schedule, rngs, held_out_score=score)
+    trainer = Noisy(3, truth)
+    collector = loop.BestMean(schedule, trainer.parameters(), score)
+    outcome = train(trainer, rows, parts, schedule, rngs, collector)
     # The mean of 13 errs less than the best of 100 steps, and each member's best is what comes back.
     assert np.abs(outcome.parameters - truth).max() < 0.6
     np.testing.assert_array_equal(np.abs(outcome.parameters - truth).max(axis=1), np.min(scores, axis=0))
     assert np.all(outcome.parameters[:, 2] == 0)
+
+
+class Moments:
+    """First and second moments of the weights over the last half of training, and the last K deviations (Maddox et al. 2019)."""
+
+    scores = False
+
+    def __init__(self, n_epochs, most):
+        self.start, self.most = n_epochs // 2, most
+        self.seen, self.deviations = [], []
+
+    def every(self, done, total):
+        return 1
+
+    def collect(self, epoch, parameters):
+        if epoch > self.start:
+            self.seen.append(parameters)
+            self.deviations = [*self.deviations, parameters - np.mean(self.seen, axis=0)][-self.most :]
+
+    def result(self, last):
+        mean, square = np.mean(self.seen, axis=0), np.mean(np.square(self.seen), axis=0)
+        return {"parameters": mean, "variance": square - mean**2, "deviations": np.stack(self.deviations, axis=1)}
+
+
+@pytest.mark.parametrize("learning_rate", ["one_cycle", "constant"])
+def test_a_collector_of_ones_own_keeps_what_it_wants(learning_rate):
+    truth = np.array([1.0, -2.0, 0.0, 3.0])
+    rows = Rows(np.zeros((64, 1), np.float32), np.zeros((64, 1), np.float32), np.ones(64), np.ones(64, int))
+    schedule = Schedule(400, 16, 0.01, learning_rate, True, 0.0, 1000)
+    parts, rngs = [Part(np.arange(64))] * 3, [np.random.default_rng(m) for m in range(3)]
+    outcome = train(Noisy(3, truth), rows, parts, schedule, rngs, Moments(400, 5))
+    # Of 200 epochs, whose parameters are the truth with normal noise of variance 1.
+    np.testing.assert_allclose(outcome.parameters, np.tile(truth, (3, 1)), atol=4 / np.sqrt(200))
+    np.testing.assert_allclose(outcome.kept["variance"], np.tile(truth != 0, (3, 1)), atol=4 * np.sqrt(2 / 200))
+    assert outcome.kept["deviations"].shape == (3, 5, 4)
+    assert outcome.held_out_losses == []
+    joined = join_outcomes([np.array([0, 1, 2]), np.array([3, 4, 5])], [outcome, outcome])
+    np.testing.assert_array_equal(joined.kept["deviations"], np.tile(outcome.kept["deviations"], (2, 1, 1)))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -401,7 +442,9 @@ def test_siblings_cannot_vouch_for_a_network_that_left_them(leaves):
     score = members.scorer(rows, network, target, lambda parameters: parameters, {})
     schedule = Schedule(16, 200, 0.01, "one_cycle", True, 0.0, 16)
     rngs = [np.random.default_rng(m) for m in range(6)]
-    outcome = train(Runaway(6, leaves), rows, members.training, schedule, rngs, held_out_score=score)
+    trainer = Runaway(6, leaves)
+    collector = loop.BestMean(schedule, trainer.parameters(), score)
+    outcome = train(trainer, rows, members.training, schedule, rngs, collector)
     # The weights kept are those before, or where it began, for all of them: noise is fitted to what siblings do then.
     slopes = outcome.parameters[:, 0]
     np.testing.assert_array_equal(slopes, slopes[0])

@@ -8,10 +8,12 @@ import os
 import signal
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -20,7 +22,7 @@ from joblib.parallel import get_active_backend
 from .. import backends
 from .._model.threads import single_blas_thread
 from ..backends import Knobs, Program
-from .loop import INTERRUPTED, Outcome, Rows, Schedule, train
+from .loop import INTERRUPTED, BestMean, Collector, Outcome, Rows, Schedule, Score, train
 from .members import Members
 
 
@@ -47,21 +49,24 @@ class Job:
         For the order of the rows.
     seed : int
         Of what the trainer itself draws: dropout masks and weight samples.
+    collector : callable(schedule, starting parameters, held-out score or None)
+        Makes what keeps weights along the way; a module's own class or function, for workers are sent it by its name.
     """
 
     backend: str
     device: str
     program: Program
     knobs: Knobs
-    features: dict
+    features: dict[str, np.ndarray]
     rows: Rows
-    target: object
+    target: Any
     members: Members
     epoch_rows: int
     schedule: Schedule
     start: np.ndarray
-    rngs: list
+    rngs: list[np.random.Generator]
     seed: int
+    collector: Callable[[Schedule, np.ndarray, Score | None], Collector] = BestMean
 
     def group(self, which: np.ndarray, seed: int) -> "Job":
         """Job of some of the members."""
@@ -69,13 +74,14 @@ class Job:
         return replace(self, members=members, start=self.start[which], rngs=rngs, seed=seed)
 
 
-def train_group(job: Job, progress=None) -> Outcome:
+def train_group(job: Job, progress: Callable[[int, int, float], object] | None = None) -> Outcome:
     """Train all networks of a job as one batched computation in this process."""
     trainer = backends.load(job.backend).Trainer(job.program, job.start, job.features, job.knobs, job.seed, job.device)
     score = None
     if job.members.holds_out:
         score = job.members.scorer(job.rows, job.program.network, job.target, job.program.mean_weights, job.features)
-    return train(trainer, job.rows, job.members.training, job.schedule, job.rngs, score, progress, job.epoch_rows)
+    collector = job.collector(job.schedule, trainer.parameters(), score)
+    return train(trainer, job.rows, job.members.training, job.schedule, job.rngs, collector, progress, job.epoch_rows)
 
 
 def group_members(n_members: int, n_jobs: int | None) -> list[np.ndarray]:
@@ -90,7 +96,7 @@ def group_members(n_members: int, n_jobs: int | None) -> list[np.ndarray]:
     return np.array_split(np.arange(n_members), min(n_groups, n_members))
 
 
-def train_in_groups(job: Job, groups: list[np.ndarray], verbose=False) -> Outcome:
+def train_in_groups(job: Job, groups: list[np.ndarray], verbose: bool = False) -> Outcome:
     """Train groups of networks in joblib workers and put the results together.
 
     Inside another parallel call the groups train one after the other: that call has the cores already.
@@ -125,28 +131,30 @@ def join_outcomes(groups: list[np.ndarray], outcomes: list[Outcome]) -> Outcome:
     their members.
     """
     sizes = [len(which) for which in groups]
-    warned: dict[tuple, list] = {}
+    warned: dict[tuple[type[Warning], str], list[np.ndarray]] = {}
     for which, outcome in zip(groups, outcomes, strict=True):
         for warning in outcome.warnings:
             warned.setdefault((type(warning), str(warning)), []).append(which)
-    joined = []
+    joined: list[Warning] = []
     for (category, text), who in warned.items():
         named = " and ".join(_names(which) for which in who)
         joined.append(category(text if len(who) == len(groups) else f"{named}: {text}"))
+    kept = {name: np.concatenate([outcome.kept[name] for outcome in outcomes]) for name in outcomes[0].kept}
     return Outcome(
         np.concatenate([outcome.parameters for outcome in outcomes]),
         max(outcome.n_epochs for outcome in outcomes),
         _mean_curve([outcome.losses for outcome in outcomes], sizes),
         _mean_curve([outcome.held_out_losses for outcome in outcomes], sizes),
         joined,
+        kept,
     )
 
 
-def _names(which):
+def _names(which: np.ndarray) -> str:
     return f"Member {which[0]}" if len(which) == 1 else f"Members {which[0]} to {which[-1]}"
 
 
-def _mean_curve(curves, sizes) -> list:
+def _mean_curve(curves: list[list[float]], sizes: list[int]) -> list[float]:
     """Mean over members, each group's curve going on at its last value; groups without one do not count."""
     given = [(curve, size) for curve, size in zip(curves, sizes, strict=True) if curve]
     if not given:
@@ -163,7 +171,7 @@ def _work(job: Job, caller: int, stop: str) -> Outcome:
         # file reaches all. Not put back: a worker is as idle after its group as before it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def watch(*_):
+    def watch(*_: object) -> None:
         if os.path.exists(stop):
             raise KeyboardInterrupt
 
@@ -174,7 +182,7 @@ def _work(job: Job, caller: int, stop: str) -> Outcome:
 
 
 @contextmanager
-def _interruption_as_file():
+def _interruption_as_file() -> Iterator[str]:
     """Give the name of a file that the first Ctrl-C creates instead of raising KeyboardInterrupt; the second raises.
 
     joblib answers an exception by throwing all results away, while workers that find the file return their best weights.
@@ -188,7 +196,7 @@ def _interruption_as_file():
             yield str(stop)
             return
 
-        def create(*_):
+        def create(*_: object) -> None:
             stop.touch()
             signal.signal(signal.SIGINT, before)
 

@@ -6,12 +6,14 @@ A backend runs stretches of steps; everything between the stretches happens here
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .._data.folds import Part
 from .._data.rows import SparseRows
+from ..backends import Trainer
 
 # Pre-gathered batches of one stretch take at most this many bytes.
 STRETCH_BYTES = 32 * 2**20
@@ -86,11 +88,11 @@ class Rows:
     weight: np.ndarray
     copies: np.ndarray
 
-    def take(self, index) -> np.ndarray | SparseRows:
+    def take(self, index: np.ndarray) -> np.ndarray | SparseRows:
         """Some rows of X, as sparse as they are: what draws take."""
         return self.X.take(index) if isinstance(self.X, SparseRows) else self.X[index]
 
-    def dense(self, index) -> np.ndarray:
+    def dense(self, index: np.ndarray) -> np.ndarray:
         """Some rows of X, dense."""
         return self.X.dense(index) if isinstance(self.X, SparseRows) else self.X[index]
 
@@ -112,13 +114,16 @@ class Outcome:
         What the user should hear: a ConvergenceWarning where the loss was not finite or diverged (training then stopped
         at the last good parameters) or where a constant learning rate did not converge within the epochs given; a
         UserWarning on Ctrl-C.
+    kept : dict of ndarray, members on the first axis
+        What a collector kept besides the parameters.
     """
 
     parameters: np.ndarray
     n_epochs: int = 0
-    losses: list = field(default_factory=list)
-    held_out_losses: list = field(default_factory=list)
-    warnings: list = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    held_out_losses: list[float] = field(default_factory=list)
+    warnings: list[Warning] = field(default_factory=list)
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Batches:
@@ -143,9 +148,9 @@ class Batches:
         rows: Rows,
         parts: list[Part],
         schedule: Schedule,
-        rngs: list,
+        rngs: list[np.random.Generator],
         epoch_rows: int | None = None,
-    ):
+    ) -> None:
         self.rows, self.parts, self.shuffle, self.rngs = rows, parts, schedule.shuffle, rngs
         most = epoch_rows or max(len(part) for part in parts)
         self.n_steps = -(-most // schedule.batch_size)
@@ -158,7 +163,7 @@ class Batches:
         self.scale = np.stack(scale, axis=1)[:, :, None]
         self.weight = self._weights()
         self.pending = self._epochs()
-        self.rest: tuple | None = None
+        self.rest: tuple[np.ndarray, np.ndarray] | None = None
 
     def _weights(self) -> np.ndarray | None:
         """Weight of each row for each member, (n_members, n_rows), where they differ between members; else None."""
@@ -181,7 +186,7 @@ class Batches:
                 index[:, m][slots] = rng.permutation(part.rows) if self.shuffle else part.rows
             yield index
 
-    def take(self, n_steps: int):
+    def take(self, n_steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Next `n_steps` batches: X (n_steps, M, B, d), y (n_steps, M, B, t), weight (n_steps, M, B)."""
         parts, scales, missing = [], [], n_steps
         while missing:
@@ -198,7 +203,7 @@ class Batches:
         return _gather(self.rows.X, index), self.rows.y[index], weight.astype(np.float32)
 
 
-def _gather(X, index):
+def _gather(X: np.ndarray | SparseRows, index: np.ndarray) -> np.ndarray:
     if not isinstance(X, SparseRows):
         return np.take(X, index, axis=0)
     return X.dense(index.ravel()).reshape(*index.shape, X.shape[1])
@@ -209,17 +214,116 @@ def bucket(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
+class Collector(Protocol):
+    """What is kept of the weights along the way: :func:`train` shows them to it, and asks at the end.
+
+    Attributes
+    ----------
+    scores : bool
+        Whether `collect` returns held-out scores. They then decide when training stops, and not the training loss.
+    """
+
+    scores: bool
+
+    def every(self, done: int, total: int) -> int:
+        """Epochs between two calls of `collect`, after `done` of `total` steps; 0 for none."""
+        ...
+
+    def collect(self, epoch: int, parameters: np.ndarray) -> float | None:
+        """Take what it needs of the parameters after so many epochs, and at the end of training.
+
+        Parameters
+        ----------
+        epoch : int
+        parameters : ndarray of shape (n_members, n_parameters)
+            Finite, not to be changed, and the collector's to keep.
+
+        Returns
+        -------
+        float or None
+            Held-out score, mean over members.
+        """
+        ...
+
+    def result(self, last: np.ndarray) -> dict[str, np.ndarray]:
+        """What was kept, by name, members on the first axis: ``parameters``, those to go on with, and what else a method needs.
+
+        Parameters
+        ----------
+        last : ndarray of shape (n_members, n_parameters)
+            The last good parameters.
+        """
+        ...
+
+
+# Maps parameters (n_members, n_parameters) to each member's held-out score, (n_members,); lower is better.
+Score = Callable[[np.ndarray], np.ndarray]
+
+
+class BestMean:
+    """Each member's best running mean of its weights by the held-out score; the last weights where there is no score.
+
+    Means of the parameters over the evaluations (Izmailov et al. 2018) err less than the parameters of any one step.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    start : ndarray of shape (n_members, n_parameters)
+        Parameters before training.
+    score : callable, optional
+    """
+
+    def __init__(self, schedule: Schedule, start: np.ndarray, score: Score | None = None) -> None:
+        self.scores = score is not None
+        self._score, self._start = score, start
+        self._watched, self._coarse = schedule.watched, max(1, schedule.n_epochs // N_EVALUATIONS)
+        n_evaluations = schedule.n_epochs * (schedule.watched + (1 - schedule.watched) / self._coarse)
+        self._n_averaged = min(AVERAGED_SHARE * n_evaluations, MOST_AVERAGED)
+        self._mean = np.zeros_like(start)
+        self._n_evaluated = 0
+        self._best = start.copy()
+        self._best_score = np.full(len(start), np.inf)
+
+    def every(self, done: int, total: int) -> int:
+        """Epochs between evaluations: one at first, later about a hundredth of all; 0 without a score."""
+        if self._score is None:
+            return 0
+        return 1 if done < total * self._watched else self._coarse
+
+    def collect(self, epoch: int, parameters: np.ndarray) -> float | None:
+        """Score the running mean of the parameters, keep it where it is a member's best; mean score."""
+        if self._score is None:
+            return None
+        self._n_evaluated += 1
+        # A plain mean at first, and no mean at all of a run too short to have one.
+        self._mean += (parameters - self._mean) / np.float32(max(1, min(self._n_evaluated, self._n_averaged)))
+        # What an l1 penalty has set to zero stays zero.
+        candidate = np.where(parameters == 0, parameters, self._mean)
+        scores = self._score(candidate)
+        better = scores < self._best_score
+        self._best[better] = candidate[better]
+        self._best_score = np.where(better, scores, self._best_score)
+        return float(np.mean(scores))
+
+    def result(self, last: np.ndarray) -> dict[str, np.ndarray]:
+        """Each member's best parameters; where none has a score those it started from, or else its last ones."""
+        scored = np.isfinite(self._best_score)
+        if self._score is not None and self._n_evaluated and not scored.all():
+            scored |= np.isfinite(self._score(self._start))
+        return {"parameters": np.where(scored[:, None], self._best, last)}
+
+
 def train(
-    trainer,
+    trainer: Trainer,
     rows: Rows,
     parts: list[Part],
     schedule: Schedule,
-    rngs: list,
-    held_out_score: Callable[[np.ndarray], np.ndarray] | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    rngs: list[np.random.Generator],
+    collector: Collector | None = None,
+    progress: Callable[[int, int, float], object] | None = None,
     epoch_rows: int | None = None,
 ) -> Outcome:
-    """Run the schedule and return each member's best parameters.
+    """Run the schedule and return what the collector kept, by default the last parameters.
 
     Parameters
     ----------
@@ -230,11 +334,7 @@ def train(
     schedule : Schedule
     rngs : list of Generator, one a member
         For the order of the rows.
-    held_out_score : callable, optional
-        Maps parameters (n_members, n_parameters) to each member's held-out score, (n_members,), lower is better.
-        Given one, it scores running means of the parameters over the evaluations (Izmailov et al. 2018), which err less
-        than the parameters of any one step, and the mean with the best score is returned for each member; else the last
-        parameters.
+    collector : Collector, optional
     progress : callable(epochs done, epochs in all, loss), optional
         Called after each stretch; a true answer ends training.
     epoch_rows : int, optional
@@ -243,32 +343,31 @@ def train(
     Returns
     -------
     Outcome
-        On Ctrl-C and where training fails, with the best parameters so far and a warning that says so.
+        On Ctrl-C and where training fails, with what was kept so far and a warning that says so.
     """
     batches = Batches(rows, parts, schedule, rngs, epoch_rows)
     per_epoch = batches.n_steps
     total = schedule.n_epochs * per_epoch
-    coarse = per_epoch * max(1, schedule.n_epochs // N_EVALUATIONS)
     longest = max(1, min(STRETCH_BYTES // batches.bytes_per_step, 4096))
-    n_epochs_scored = schedule.n_epochs * (schedule.watched + (1 - schedule.watched) * per_epoch / coarse)
-    keeper = _Keeper(np.array(trainer.parameters()), held_out_score, AVERAGED_SHARE * n_epochs_scored)
-    outcome = Outcome(keeper.current)
+    last = _LastGood(trainer)
+    if collector is None:
+        collector = BestMean(schedule, last.parameters)
+    outcome = Outcome(last.parameters)
     step_losses: list[float] = []
     done, length = 0, min(16, longest)
-    rule = _StoppingRule(schedule, held_out_score is not None)
+    rule = _StoppingRule(schedule, collector.scores)
     try:
         while done < total:
             # The rule looks at whole epochs, whatever the stretches, whose length is a matter of the machine's speed.
-            if held_out_score is not None:
-                interval = per_epoch if done < total * schedule.watched else coarse
-                next_stop = min(total, (done // interval + 1) * interval)
-            else:
-                next_stop = min(total, rule.earliest_epoch * per_epoch)
+            every = collector.every(done, total) * per_epoch
+            next_stop = collected = min(total, (done // every + 1) * every) if every else total
+            if not collector.scores:
+                next_stop = min(collected, rule.earliest_epoch * per_epoch)
             count = min(length, next_stop - done)
             started = perf_counter()
             losses = trainer.run(*batches.take(count), schedule.rates(done, count, total))
             done += count
-            if not keeper.accept(trainer, losses):
+            if not last.accept(losses):
                 text = (
                     f"Training stopped after {done // per_epoch} epochs: the loss was not finite or grew without bound. "
                     f"The last good weights are kept. Lower learning_rate_init (now {schedule.learning_rate_init:g}), or "
@@ -280,8 +379,10 @@ def train(
             # The first stretches measure the speed (the very first one compiles), then each lasts about a second.
             seconds = perf_counter() - started
             length = int(np.clip(count * STRETCH_SECONDS / max(seconds, 1e-6), 1, min(longest, 4 * length)))
-            if done == next_stop and held_out_score is not None:
-                outcome.held_out_losses.append(keeper.evaluate())
+            if every and done == collected:
+                score = collector.collect(done // per_epoch, last.parameters)
+                if score is not None:
+                    outcome.held_out_losses.append(score)
             if progress is not None and progress(done // per_epoch, schedule.n_epochs, step_losses[-1]):
                 break
             if done == next_stop and rule.stop(done // per_epoch, step_losses, per_epoch, outcome.held_out_losses):
@@ -290,63 +391,40 @@ def train(
             outcome.warnings += rule.warnings_at_end()
     except KeyboardInterrupt:
         outcome.warnings.append(UserWarning(INTERRUPTED))
-    outcome.parameters = keeper.result()
+    kept = collector.result(last.parameters)
+    outcome.parameters = kept.pop("parameters")
+    outcome.kept = kept
     outcome.n_epochs = max(1, done // per_epoch)
     outcome.losses = _epoch_means(step_losses, per_epoch)
     return outcome
 
 
-def _epoch_means(step_losses, per_epoch):
+def _epoch_means(step_losses: list[float], per_epoch: int) -> list[float]:
     whole = len(step_losses) // per_epoch * per_epoch
     if not whole:
         return [float(np.mean(step_losses))] if step_losses else []
     return np.reshape(step_losses[:whole], (-1, per_epoch)).mean(axis=1).tolist()
 
 
-class _Keeper:
-    """Last good parameters, and each member's best running mean of them by the held-out score."""
+class _LastGood:
+    """The last parameters whose losses were sound."""
 
-    def __init__(self, parameters, score, n_averaged):
-        self.current = self.start = parameters
-        self.n_averaged = min(n_averaged, MOST_AVERAGED)
-        self.mean = np.zeros_like(parameters)
-        self.n_evaluated = 0
-        self.score = score
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.parameters = np.array(trainer.parameters())
         self.first_loss: float | None = None
-        self.best = parameters.copy()
-        self.best_score = np.full(len(parameters), np.inf)
 
-    def accept(self, trainer, losses) -> bool:
+    def accept(self, losses: np.ndarray) -> bool:
         """Take over the trainer's parameters if its losses are sound, else put the last good ones back."""
         if self.first_loss is None:
             self.first_loss = float(np.abs(losses[0]).max()) if np.isfinite(losses[0]).all() else 0.0
-        parameters = trainer.parameters()
+        parameters = self.trainer.parameters()
         sound = np.isfinite(losses).all() and losses.max() < DIVERGENCE * (1 + self.first_loss)
         if not sound or not np.isfinite(parameters).all():
-            trainer.load(self.current)
+            self.trainer.load(self.parameters)
             return False
-        self.current = parameters
+        self.parameters = parameters
         return True
-
-    def result(self) -> np.ndarray:
-        """Each member's best parameters; where none has a score those it started from, or else its last ones."""
-        scored = np.isfinite(self.best_score)
-        if self.n_evaluated and not scored.all():
-            scored |= np.isfinite(self.score(self.start))
-        return np.where(scored[:, None], self.best, self.current)
-
-    def evaluate(self) -> float:
-        """Score the running mean of the parameters, keep it where it is a member's best; mean score."""
-        self.n_evaluated += 1
-        # A plain mean at first, and no mean at all of a run too short to have one.
-        self.mean += (self.current - self.mean) / np.float32(max(1, min(self.n_evaluated, self.n_averaged)))
-        # What an l1 penalty has set to zero stays zero.
-        candidate = np.where(self.current == 0, self.current, self.mean)
-        scores = self.score(candidate)
-        better = scores < self.best_score
-        self.best[better] = candidate[better]
-        self.best_score = np.where(better, scores, self.best_score)
-        return float(np.mean(scores))
 
 
 class _StoppingRule:
@@ -355,7 +433,7 @@ class _StoppingRule:
     A one-cycle rate without held-out rows always runs to its end: the loss falls furthest in the last steps.
     """
 
-    def __init__(self, schedule: Schedule, held_out: bool):
+    def __init__(self, schedule: Schedule, held_out: bool) -> None:
         self.schedule, self.held_out = schedule, held_out
         self.active = held_out or schedule.learning_rate == "constant"
         self.best = np.inf
@@ -367,7 +445,7 @@ class _StoppingRule:
         """Epoch before which the rule cannot stop training."""
         return self.best_epoch + self.schedule.patience if self.active else self.schedule.n_epochs
 
-    def stop(self, epoch, step_losses, per_epoch, held_out_losses) -> bool:
+    def stop(self, epoch: int, step_losses: list[float], per_epoch: int, held_out_losses: list[float]) -> bool:
         """Whether to stop after `epoch` epochs."""
         if not self.active or epoch == self.epochs_seen:
             return False
@@ -377,15 +455,15 @@ class _StoppingRule:
             self._see(epoch, held_out_losses[-1])
         else:
             for e in range(self.epochs_seen, epoch):
-                self._see(e + 1, np.mean(step_losses[e * per_epoch : (e + 1) * per_epoch]))
+                self._see(e + 1, float(np.mean(step_losses[e * per_epoch : (e + 1) * per_epoch])))
         self.epochs_seen = epoch
         return epoch - self.best_epoch >= self.schedule.patience
 
-    def _see(self, epoch, loss):
+    def _see(self, epoch: int, loss: float) -> None:
         if loss < self.best - self.schedule.tol:
             self.best, self.best_epoch = loss, epoch
 
-    def warnings_at_end(self) -> list:
+    def warnings_at_end(self) -> list[Warning]:
         """Warn as scikit-learn's networks do when a constant rate used up its epochs."""
         if not self.active or self.held_out or self.schedule.patience > self.schedule.n_epochs:
             return []
