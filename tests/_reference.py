@@ -185,10 +185,9 @@ class Trainer:
             squares = (variances + thetas[:, :n] ** 2) / scale**2
             return 0.5 * np.sum(squares - 1, axis=1) + np.log(scale).sum() - log_determinant
         weights = samples[..., :n]
-        log_p = np.logaddexp(
-            np.log(knobs.prior_mix) + stats.norm.logpdf(weights, 0, scale),
-            np.log1p(-knobs.prior_mix) + stats.norm.logpdf(weights, 0, knobs.prior_ratio * scale),
-        )
+        components = [stats.norm.logpdf(weights, 0, scale), stats.norm.logpdf(weights, 0, knobs.prior_ratio * scale)]
+        shares = np.reshape([knobs.prior_mix, 1 - knobs.prior_mix], (2, 1, 1, 1))
+        log_p = special.logsumexp(components, axis=0, b=shares)
         log_q = stats.norm.logpdf(noise).sum(axis=1) - log_determinant[:, None]
         return np.mean(log_q - log_p.sum(axis=2), axis=1)
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import special, stats
-from sklearn.linear_model import Lasso, Ridge
 
 from skuq import likelihoods as lk
 from skuq._data.encoding import fit_bins
@@ -24,7 +23,7 @@ tfp = pytest.importorskip("tensorflow_probability")
 tfd = tfp.distributions
 
 from skuq.backends import _tensorflow as backend  # noqa: E402
-from skuq.backends._tensorflow import _elementary, _losses, _padding, _posterior, _trainer  # noqa: E402
+from skuq.backends._tensorflow import _elementary, _padding, _posterior, _trainer  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
@@ -108,59 +107,6 @@ def reference(fitted, X, weights=None):
 # Losses
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=repr)
-def test_losses_equal_scipy(likelihood):
-    rng, head = np.random.default_rng(0), likelihood.head(2)
-    raw, constants = rng.normal(size=(3, 20, head.n_raw)), rng.normal(size=(3, head.n_constants))
-    y, fixed = targets(likelihood, (1, 20, 2), rng), likelihood.fixed_values((0.5, 3.0))
-    expected = -likelihood.logpdf(y, link_parameters(head, raw, constants, fixed)).sum(axis=-1)
-    tensors = [tf.constant(a, tf.float32) for a in (raw, constants, fixed)]
-    found = _losses.negative_log_likelihood(head, *tensors, tf.constant(y), tf.constant(0.0))
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
-
-
-@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=repr)
-@pytest.mark.parametrize("extreme", [-60.0, 60.0])
-def test_loss_gradients_are_finite(likelihood, extreme):
-    head = likelihood.head(1)
-    y = targets(likelihood, (1, 4, 1), np.random.default_rng(0))
-    raw, constants = tf.fill((1, 4, head.n_raw), extreme), tf.fill((1, head.n_constants), extreme)
-    fixed = tf.constant(likelihood.fixed_values((3.0,)), tf.float32)
-    with tf.GradientTape() as tape:
-        tape.watch([raw, constants])
-        loss = _losses.negative_log_likelihood(head, raw, constants, fixed, y, tf.constant(0.5))
-    for gradient in [loss, *tape.gradient(loss, [raw, constants])]:
-        assert gradient is None or np.isfinite(gradient).all()
-
-
-def test_classifier_losses_are_cross_entropies():
-    rng = np.random.default_rng(0)
-    none, zero = tf.zeros((2, 0)), tf.constant(0.0)
-    raw, y = rng.normal(size=(2, 9, 1)), rng.integers(2, size=(1, 9, 1))
-    arrays = tf.constant(raw, tf.float32), none, none[0], tf.constant(y, tf.float32), zero
-    found = _losses.negative_log_likelihood(classification_head(2), *arrays)
-    expected = -np.log(special.expit(np.where(y == 1, raw, -raw)))[..., 0]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-    raw, y = rng.normal(size=(2, 9, 4)), np.eye(4)[rng.integers(4, size=(1, 9))]
-    arrays = tf.constant(raw, tf.float32), none, none[0], tf.constant(y, tf.float32), zero
-    found = _losses.negative_log_likelihood(classification_head(4), *arrays)
-    np.testing.assert_allclose(found, -np.sum(special.log_softmax(raw, axis=-1) * y, axis=-1), rtol=1e-5)
-
-
-def test_beta_weights_each_gradient_by_scale():
-    head, y = lk.Normal().head(1), np.array([[[0.3]]], np.float32)
-    raw = tf.constant([[[1.0, 0.4]]])
-    gradients = {}
-    for beta in (0.0, 0.5):
-        with tf.GradientTape() as tape:
-            tape.watch(raw)
-            loss = _losses.negative_log_likelihood(head, raw, tf.zeros((1, 0)), tf.zeros(0), y, tf.constant(beta))
-        gradients[beta] = tape.gradient(loss, raw).numpy()
-    scale = lk.SCALE_FLOOR + np.logaddexp(0, 0.4)
-    np.testing.assert_allclose(gradients[0.5], gradients[0.0] * scale, rtol=1e-5)
-
-
 # Training
 
 
@@ -184,26 +130,6 @@ def test_steps_equal_keras(activation, architecture, n_inducing):
         variables = model.trainable_variables
         adam.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
     np.testing.assert_allclose(ours.parameters(), backend.from_native(model, fitted).weights, atol=3e-4)
-
-
-@pytest.mark.parametrize("penalty", ["l1", "l2"])
-def test_fixed_point_equals_scikit_learn(penalty):
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((40, 6))
-    y = X[:, 0] - 2 * X[:, 1] + 0.1 * rng.standard_normal(40) + 0.5
-    expected = (Lasso(0.3) if penalty == "l1" else Ridge(0.3 * 40)).fit(X, y)
-    net = network(6, ())
-    ours = trainer(Program(net, l1=penalty == "l1"), **{penalty: 0.3})
-    n_steps = 3000
-    batch = X, y[:, None], np.full(40, 1 / 40)
-    ours.run(
-        *(np.broadcast_to(a.astype(np.float32), (n_steps, 1, *a.shape)) for a in batch),
-        np.geomspace(0.1, 1e-4, n_steps).astype(np.float32),
-    )
-    *coef, intercept = ours.parameters()[0]
-    np.testing.assert_allclose(coef, expected.coef_, atol=1e-3)
-    np.testing.assert_allclose(intercept, expected.intercept_, atol=1e-3)
-    assert np.array_equal(np.equal(coef, 0), expected.coef_ == 0)
 
 
 @pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
@@ -238,22 +164,6 @@ def test_divergence_equals_tfp(kind, prior):
         draws = q.sample(20_000, seed=3)
         log_ratio = (q.log_prob(draws) - p.log_prob(draws)).numpy()
         assert abs(found - log_ratio.mean()) < 5 * log_ratio.std() / np.sqrt(20_000) * np.sqrt(2)
-
-
-@pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
-def test_expected_loss_of_a_linear_posterior(kind):
-    # E (y − w·x)² / 2 = ((y − μ·x)² + xᵀ Σ x) / 2, Σ = L Lᵀ.
-    net = network(3, ())
-    posterior, rng = Posterior(net, kind), np.random.default_rng(0)
-    flat = (0.5 * rng.normal(size=(2, posterior.n_parameters))).astype(np.float32)
-    X, y, weight, rate = batches(net, 1, n_members=2, n_rows=5)
-    found = trainer(Program(net, posterior, "normal", n_train_samples=50_000), flat).run(X, y, weight, rate)[0]
-    inputs = np.concatenate([X[0], np.ones((2, 5, 1))], axis=-1)
-    for i in range(2):
-        mean, spread, _ = posterior.split(flat[i].astype(float))
-        factor = np.diag(np.logaddexp(0, spread)) if kind == "mean_field" else posterior.scale_factors(spread)[0]
-        square = (y[0, i, :, 0] - inputs[i] @ mean) ** 2 + np.sum((inputs[i] @ factor) ** 2, axis=-1)
-        np.testing.assert_allclose(found[i], np.mean(square / 2 + np.log(2 * np.pi) / 2), rtol=0.02)
 
 
 @pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
@@ -368,101 +278,11 @@ def test_normals_are_normal_and_independent():
         assert np.all(np.abs(np.corrcoef(f(drawn.astype(float))) - np.eye(len(drawn))) < 4.5 / np.sqrt(n))
 
 
-def test_expected_loss_under_dropout():
-    # Linear units u with readout v: dropout adds the variance rate / (1 − rate) Σ (u v)² to a prediction.
-    net, rate = network(2, (4,), activation="identity"), 0.3
-    X, y, weight, learning_rate = batches(net, 1, n_rows=1)
-    X, y = (np.repeat(a, 200_000, axis=2) for a in (X, y))
-    weight = np.full(X.shape[:3], 1 / 200_000, np.float32)
-    ours = trainer(Program(net, dropout=True), dropout_rate=rate)
-    weights = net.views(ours.parameters())
-    found = ours.run(X, y, weight, learning_rate)[0, 0]
-    units = net.hidden(weights, X[0, :, :1])[0, 0]
-    contributions = units * weights["kernel_out"][0, :, 0]
-    square = (y[0, 0, 0, 0] - contributions.sum() - weights["bias_out"][0, 0]) ** 2
-    expected = 0.5 * (square + rate / (1 - rate) * np.sum(contributions**2) + np.log(2 * np.pi))
-    np.testing.assert_allclose(found, expected, rtol=0.01)
-
-
-@pytest.mark.parametrize("architecture", ["mlp", "resnet"])
-def test_spectral_norms_are_bounded(architecture):
-    net = network(3, (16, 16), architecture=architecture)
-    ours = trainer(Program(net, spectral_norm=True), n_members=2, spec_norm_bound=0.5)
-    ours.run(*batches(net, 50, n_members=2))
-    views = net.views(ours.parameters())
-    for tensor in net.hidden_kernels:
-        norms = np.linalg.norm(views[tensor.name], 2, axis=(1, 2))
-        assert np.all(norms < 0.5 * 1.05)
-        assert np.all(norms > 0.3)
-
-
-def test_spectral_norm_of_a_kernel_that_was_zero_is_bounded():
-    net = network(3, (16, 16))
-    start = weights_of(net)
-    kernel = net.hidden_kernels[0]
-    start[:, kernel.start : kernel.stop] = 0
-    ours = trainer(Program(net, spectral_norm=True), start, spec_norm_bound=0.1)
-    ours.run(*batches(net, 50))
-    norm = np.linalg.norm(net.views(ours.parameters())[kernel.name][0], 2)
-    assert 0.05 < norm < 0.1 * 1.05
-
-
-def test_linear_model_has_nothing_to_drop_or_bound():
-    net = network(3, ())
-    plain, both = (trainer(Program(net, dropout=x, spectral_norm=x), dropout_rate=0.5) for x in (False, True))
-    data = batches(net, 3)
-    np.testing.assert_array_equal(plain.run(*data), both.run(*data))
-
-
-@pytest.mark.parametrize("prior_mix", [0.0, 1.0])
-def test_scale_mixture_of_one_component_is_a_normal_prior(prior_mix):
-    net = network(2, (3,))
-    posterior, data = Posterior(net, "mean_field"), batches(net, 3)
-    runs = []
-    for prior, scale in (("scale_mixture", 0.5), ("normal", 0.5 if prior_mix else 0.2)):
-        prior_scale = np.full(net.n_layer_weights, scale, np.float32)
-        program = Program(net, posterior, prior, n_train_samples=5000)
-        knobs = {"prior_mix": prior_mix, "prior_ratio": 0.4, "kl_weight": 1.0, "prior_scale": prior_scale}
-        runs.append(trainer(program, **knobs).run(*data))
-    np.testing.assert_allclose(runs[0], runs[1], rtol=0.05)
-
-
-@pytest.mark.parametrize("spectral_norm", [False, True])
-def test_members_equal_separate_runs(spectral_norm):
-    net = network(head=lk.Normal(scale="constant").head(2), architecture="mlp")
-    program, data = Program(net, spectral_norm=spectral_norm), batches(net, 6, n_members=3)
-    start = weights_of(net, 3)
-    together = trainer(program, start, spec_norm_bound=10.0)
-    losses = together.run(*data)
-    for i in range(3):
-        alone = trainer(program, start[i : i + 1], spec_norm_bound=10.0)
-        found = alone.run(*(a[:, i : i + 1] for a in data[:3]), data[3])[:, 0]
-        np.testing.assert_allclose(found, losses[:, i], rtol=1e-4)
-        np.testing.assert_allclose(alone.parameters()[0], together.parameters()[i], atol=1e-5)
-
-
 RESNET = network(architecture="resnet", sizes=(4, 4))
 RANDOM_PROGRAMS = (
     Program(RESNET, dropout=True, spectral_norm=True),
     Program(RESNET, Posterior(RESNET, "mean_field"), "scale_mixture", n_train_samples=2),
 )
-
-
-@pytest.mark.parametrize("program", RANDOM_PROGRAMS, ids=("dropout", "posterior"))
-def test_numbers_follow_the_seed_alone(program):
-    data = batches(program.network, 8, n_members=2)
-    copies = [a.copy() for a in data]
-    knobs = {"dropout_rate": 0.5, "kl_weight": 0.1, "prior_ratio": 0.1, "prior_mix": 0.5, "n_members": 2}
-    runs = {}
-    for name, seed in (("first", 7), ("again", 7), ("other", 2**40)):
-        ours = trainer(program, seed=seed, **knobs)
-        runs[name] = ours.run(*data), ours.parameters()
-    assert all(np.array_equal(a, b) for a, b in zip(runs["first"], runs["again"], strict=True))
-    assert not np.allclose(runs["first"][0], runs["other"][0])
-    pieces = trainer(program, seed=7, **knobs)
-    losses = [pieces.run(*(a[part] for a in data)) for part in (slice(0, 3), slice(3, 8))]
-    assert np.array_equal(np.concatenate(losses), runs["first"][0])
-    assert all(np.array_equal(a, b) for a, b in zip(data, copies, strict=True))
 
 
 def test_numbers_are_the_same_in_another_process():
@@ -524,20 +344,6 @@ def test_run_longer_than_one_stretch(sizes):
     np.testing.assert_array_equal(whole.parameters(), halves.parameters())
 
 
-@pytest.mark.parametrize("likelihood", [lk.Normal(), lk.Gamma(), lk.NegativeBinomial()], ids=repr)
-def test_padding_rows_change_nothing(likelihood):
-    net = network(sizes=(4,), head=likelihood.head(1))
-    X, _, weight, rate = batches(net, 5)
-    y = targets(likelihood, (*X.shape[:3], 1), np.random.default_rng(0))
-    plain = trainer(Program(net))
-    losses = plain.run(X, y, weight, rate)
-    X, y, weight = (np.concatenate([a, np.zeros_like(a[:, :, :3])], axis=2) for a in (X, y, weight))
-    y[:, :, -3:] = -1
-    padded = trainer(Program(net))
-    np.testing.assert_allclose(padded.run(X, y, weight, rate), losses, rtol=1e-5)
-    np.testing.assert_allclose(padded.parameters(), plain.parameters(), atol=1e-5)
-
-
 WIDE_PROGRAMS = {
     "linear": Program(network(17, ()), l1=True),
     "mlp": Program(network(17, (6, 4))),
@@ -559,20 +365,6 @@ def test_padding_features_changes_nothing(program, monkeypatch):
     np.testing.assert_array_equal(padded.parameters(), exact.parameters())
     np.testing.assert_allclose(padded.run(*data), exact.run(*data), rtol=1e-4)
     np.testing.assert_allclose(padded.parameters(), exact.parameters(), atol=1e-4)
-
-
-@pytest.mark.parametrize("prior", ["normal", "scale_mixture"])
-def test_weights_on_padded_features_have_no_prior(prior, monkeypatch):
-    net = replace(network(17, (6,)), n_bins=3)
-    program = Program(net, Posterior(net, "mean_field"), prior, n_train_samples=300)
-    features = {"bins": np.zeros((4, 17, 3), np.float32)}
-    padded, exact = _padded_and_exact(
-        program, monkeypatch, features=features, kl_weight=1.0, prior_ratio=0.1, prior_mix=0.5
-    )
-    data = batches(net, 1)
-    loss = exact.run(*data)
-    assert loss > 100  # the divergence
-    np.testing.assert_allclose(padded.run(*data), loss, rtol=0.01)
 
 
 def _padded_and_exact(program, monkeypatch, **settings):
@@ -598,23 +390,6 @@ def test_a_process_near_its_limit_of_memory_maps_says_so(monkeypatch):
     monkeypatch.setattr(_trainer, "MANY_MAPS", 0.0)
     with pytest.warns(UserWarning, match="backend='blitz'"):
         trainer(Program(net)).run(*batches(net, 2))
-
-
-def test_load_starts_adam_afresh():
-    net = network()
-    data, start = batches(net, 3), weights_of(net)
-    ours = trainer(Program(net), start)
-    losses = ours.run(*data)
-    ours.load(start)
-    np.testing.assert_array_equal(ours.parameters(), start)
-    np.testing.assert_array_equal(ours.run(*data), losses)
-
-
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="has a GPU")
-def test_no_gpu():
-    net = network()
-    with pytest.raises(RuntimeError, match="device='cpu'"):
-        backend.Trainer(Program(net), weights_of(net), {}, Knobs(fixed=np.ones(1)), 0, device="cuda")
 
 
 # Native models

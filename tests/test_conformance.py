@@ -9,6 +9,7 @@ import pytest
 from _table import case, each_backend, make, problem
 from scipy import stats
 from sklearn.linear_model import Lasso, Ridge
+from test_gpu import has_gpu
 
 from skuq import backends
 from skuq import likelihoods as lk
@@ -70,6 +71,30 @@ def posterior(kind, prior, **options):
     return Case(program, knobs, given.likelihood)
 
 
+LIKELIHOODS = {
+    repr(likelihood): likelihood
+    for likelihood in (
+        lk.Normal(beta=0.0),
+        lk.Normal(beta=0.8),
+        lk.Normal(scale="constant"),
+        lk.Normal(scale=0.7),
+        lk.Laplace(),
+        lk.Laplace(scale="constant"),
+        lk.StudentT(),
+        lk.StudentT(scale=0.8, df=5.0),
+        lk.LogNormal(),
+        lk.Gamma(),
+        lk.Gamma(shape="input"),
+        lk.Poisson(),
+        lk.Poisson(exposure=0),
+        lk.NegativeBinomial(),
+        lk.NegativeBinomial(concentration=3.0),
+        lk.ZeroInflatedGamma(),
+        lk.ZeroInflatedPoisson(),
+        lk.ZeroInflatedNegativeBinomial(),
+        Gumbel(),
+    )
+}
 CLASSES = {"head": classification_head(3)}
 BINS = {"n_bins": 3}
 SNGP = {"n_inducing": 6}
@@ -90,32 +115,8 @@ CASES = {
     "some-bins": point(network={**BINS, "n_encoded": 2}, sizes=(4,), architecture="resnet"),
     "many-features": point(network={"n_features": 17}, sizes=(3,), l2=0.1),
     "many-classes": point(head=classification_head(17), sizes=(3,)),
-    # Likelihoods.
     "two-classes": point(head=classification_head(2)),
-    **{
-        repr(likelihood): point(likelihood, sizes=(4,))
-        for likelihood in (
-            lk.Normal(beta=0.0),
-            lk.Normal(beta=0.8),
-            lk.Normal(scale="constant"),
-            lk.Normal(scale=0.7),
-            lk.Laplace(),
-            lk.Laplace(scale="constant"),
-            lk.StudentT(),
-            lk.StudentT(scale=0.8, df=5.0),
-            lk.LogNormal(),
-            lk.Gamma(),
-            lk.Gamma(shape="input"),
-            lk.Poisson(),
-            lk.Poisson(exposure=0),
-            lk.NegativeBinomial(),
-            lk.NegativeBinomial(concentration=3.0),
-            lk.ZeroInflatedGamma(),
-            lk.ZeroInflatedPoisson(),
-            lk.ZeroInflatedNegativeBinomial(),
-            Gumbel(),
-        )
-    },
+    **{name: point(likelihood, sizes=(4,)) for name, likelihood in LIKELIHOODS.items()},
     # Posteriors.
     **{
         f"{kind}-{prior}": posterior(kind, prior)
@@ -124,6 +125,7 @@ CASES = {
     },
     "posterior-resnet": posterior("mean_field", "scale_mixture", architecture="resnet", sizes=(3, 3)),
     "posterior-many-features": posterior("mean_field", "normal", network={"n_features": 17}),
+    "posterior-many-bins": posterior("mean_field", "scale_mixture", network={"n_features": 17, "n_bins": 2}),
     "posterior-dropout": posterior("mean_field", "normal", dropout_rate=0.3),
     # Options.
     "l1": point(l1=0.05),
@@ -225,7 +227,11 @@ def reference_of(given: Case):
 
 @each_case
 def test_steps_are_those_of_the_reference(name, backend):
-    given = CASES[name]
+    assert_steps_agree(CASES[name], backend)
+
+
+def assert_steps_agree(given, backend):
+    """A trainer's losses and parameters after each step are the reference's, to what float32 allows."""
     ours, reference = trainer_of(backend, given), reference_of(given)
     for step in zip(*batches(given), strict=True):
         found = ours.run(*(np.asarray(a)[None] for a in step))
@@ -243,6 +249,22 @@ def test_steps_are_those_of_the_reference(name, backend):
         trained[tensor.start : tensor.stop] = False
     assert np.median(moved[:, trained]) > 0.1 * RATES.sum()
     assert np.all(moved[:, ~trained] == 0)
+
+
+@each_backend
+@pytest.mark.parametrize("prior_mix", [0.0, 1.0])
+def test_a_scale_mixture_may_have_one_component(prior_mix, backend):
+    given = CASES["mean_field-scale_mixture"]
+    assert_steps_agree(given._replace(knobs=replace(given.knobs, prior_mix=prior_mix)), backend)
+
+
+@some_cases(*LIKELIHOODS, "two-classes", "resnet-relu")
+@pytest.mark.parametrize("size", [0.0, 50.0])
+def test_extreme_outputs_stay_finite(size, name, backend):
+    given = CASES[name]
+    ours = trainer_of(backend, given, np.full((N_MEMBERS, given.program.n_parameters), size, np.float32))
+    assert np.isfinite(ours.run(*batches(given))).all()
+    assert np.isfinite(ours.parameters()).all()
 
 
 @some_cases("mlp-of-two-widths", "two-classes", "l1", "spectral-norm", "full_covariance-normal", "dropout")
@@ -330,6 +352,15 @@ def test_long_gradients_are_shortened(backend):
     reference.run(X, y, weight, rates)
     np.testing.assert_allclose(ours.parameters(), reference.theta, atol=1e-4)
     assert np.abs(unlimited.theta - reference.theta).max() > 0.01
+
+
+@each_backend
+def test_a_missing_gpu_is_named(backend):
+    if has_gpu(backend):
+        pytest.skip("has a GPU")
+    given = CASES["linear"]
+    with pytest.raises(RuntimeError, match=r"device=.cpu."):
+        backends.load(backend).Trainer(given.program, start(given.program), {}, given.knobs, 0, device="cuda")
 
 
 # What is drawn.

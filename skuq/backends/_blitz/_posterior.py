@@ -47,13 +47,15 @@ class MeanField:
 
     def _set_prior(self, prior, knobs):
         scale = torch.tensor(np.broadcast_to(knobs.prior_scale, self.n_layer_weights), dtype=torch.float32)
-        self._mixture = prior == "scale_mixture"
+        self._mixture, ratio, mix = prior == "scale_mixture", float(knobs.prior_ratio), float(knobs.prior_mix)
+        if self._mixture and not mix:
+            # The narrow component alone: it takes the place of the first, to which the second is related.
+            scale, mix = ratio * scale, 1.0
         self._kl_weight = float(knobs.kl_weight)
         self._prior_scale = scale = scale.to(self._means.device)
         self._weighted_precision = self._kl_weight / scale**2
         self._value_precision = self._weighted_precision[self._row]
         if self._mixture:
-            ratio, mix = float(knobs.prior_ratio), max(float(knobs.prior_mix), 1e-30)
             with np.errstate(divide="ignore"):
                 log_odds = np.log1p(-mix) - np.log(mix) - np.log(ratio)
             # Second component over first: exp(log odds + ½ w² (1/s₁² − 1/s₂²)).
