@@ -182,6 +182,12 @@ class Head:
         """Parameters for an exposure, of shape (..., 1): those that are `in_units` go with it."""
         return parameters | {p.name: parameters[p.name] * exposure for p in self.parameters if p.in_units}
 
+    def log_density(self, xp: Namespace, y: Array, parameters: dict[str, Array]) -> Array:
+        """Log density of targets, in nats, for a regressor's head."""
+        if self.density is None:
+            raise TypeError(f"A head of {self.family!r} has no density: its cross entropy is each backend's own.")
+        return self.density(xp, y, parameters)
+
     def _count(self, source: str) -> int:
         return sum(parameter.source == source for parameter in self.parameters)
 

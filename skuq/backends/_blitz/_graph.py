@@ -1,5 +1,6 @@
 """Work that a GPU repeats, as one CUDA graph: launching its kernels one by one takes longer than they run."""
 
+from collections.abc import Callable
 from threading import Lock
 
 import torch
@@ -14,11 +15,11 @@ class Replayed:
     The function's work is on the GPU, in buffers of its own; the processor neither waits for a result nor chooses by one.
     """
 
-    def __init__(self):
-        self._arguments = None
-        self._graph = None
+    def __init__(self) -> None:
+        self._arguments: list[torch.Tensor | None] | None = None
+        self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, function, *arguments):
+    def __call__(self, function: Callable[..., None], *arguments: torch.Tensor | None) -> None:
         """Call `function`, which returns nothing, with what the arguments hold now.
 
         Parameters
@@ -28,28 +29,28 @@ class Replayed:
         *arguments : Tensor or None
             Of the same shapes, and None in the same places, in every call.
         """
-        first = self._arguments is None
-        if first:
-            self._arguments = [None if a is None else torch.empty_like(a) for a in arguments]
-        given = [(own, a) for own, a in zip(self._arguments, arguments, strict=True) if a is not None]
-        torch._foreach_copy_(*map(list, zip(*given, strict=True)))
+        first, owned = self._arguments is None, self._arguments
+        if owned is None:
+            owned = self._arguments = [None if a is None else torch.empty_like(a) for a in arguments]
+        given = [(own, a) for own, a in zip(owned, arguments, strict=True) if own is not None and a is not None]
+        torch._foreach_copy_([own for own, _ in given], [a for _, a in given])
         if first:
             # As it is: libraries set themselves up at their first use, which no recording allows.
-            function(*self._arguments)
+            function(*owned)
             return
         with _ONE_AT_A_TIME:
             if self._graph is None:
-                self._graph = self._recorded(function)
+                self._graph = self._recorded(function, owned)
             self._graph.replay()
 
-    def _recorded(self, function):
+    def _recorded(self, function: Callable[..., None], arguments: list[torch.Tensor | None]) -> torch.cuda.CUDAGraph:
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             # What other threads do meanwhile is not recorded.
             graph.capture_begin(capture_error_mode="thread_local")
             try:
-                function(*self._arguments)
+                function(*arguments)
             finally:
                 graph.capture_end()
         torch.cuda.current_stream().wait_stream(stream)

@@ -4,16 +4,20 @@ The three heads of nearly every fit (normal, Bernoulli, categorical) have their 
 buffers; the others, of which ``skuq/likelihoods.py`` writes the log density, go through autograd, from the raw outputs only.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import distributions
 from torch.nn import functional as F
 
-from ..._model.heads import split_parameters
+from ..._model.heads import Head, split_parameters
 from ..._model.namespace import LEAST_SLOPE
 from ._namespace import TORCH
 
 
-def link_parameters(head, raw, constants, fixed):
+def link_parameters(
+    head: Head, raw: torch.Tensor, constants: torch.Tensor, fixed: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """Turn raw outputs into named parameters; the torch twin of :func:`skuq._model.heads.link_parameters`.
 
     Parameters
@@ -30,7 +34,9 @@ def link_parameters(head, raw, constants, fixed):
     return split_parameters(head, raw, constants, fixed, TORCH)
 
 
-def negative_log_likelihood(head, raw, constants, fixed, y, beta):
+def negative_log_likelihood(
+    head: Head, raw: torch.Tensor, constants: torch.Tensor, fixed: torch.Tensor, y: torch.Tensor, beta: float
+) -> torch.Tensor:
     """Negative log-likelihood of each row, summed over targets, in nats.
 
     Parameters
@@ -56,17 +62,25 @@ def negative_log_likelihood(head, raw, constants, fixed, y, beta):
     if head.family == "normal":
         loss = -distributions.Normal(parameters["loc"], parameters["scale"], validate_args=False).log_prob(y)
     else:
-        loss = -head.density(TORCH, y, parameters)
+        loss = -head.log_density(TORCH, y, parameters)
     if beta and head.scales_loss:
         loss = loss * parameters["scale"].detach() ** (2 * beta)
     return loss.sum(-1)
 
 
-def _scale_source(head):
+def _scale_source(head: Head) -> str | None:
     return next((parameter.source for parameter in head.parameters if parameter.name == "scale"), None)
 
 
-def head_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_gradient):
+def head_gradient(
+    head: Head,
+    raw: torch.Tensor,
+    constants: torch.Tensor,
+    fixed: torch.Tensor,
+    beta: float,
+    raw_gradient: torch.Tensor,
+    constants_gradient: torch.Tensor,
+) -> Callable[[torch.Tensor, torch.Tensor], None]:
     """Return ``write(y, weight)``, which fills the two gradient buffers from the present raw outputs.
 
     The gradient is that of Σ weight · negative_log_likelihood.
@@ -84,35 +98,40 @@ def head_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_gra
     -------
     callable of y, Tensor of shape (n_members, 1, n_rows, n_targets), and weight, (n_members, 1, n_rows, 1)
     """
-    if head.family == "bernoulli":
+    if head.family == "normal":
+        return _normal_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_gradient)
+    if head.family in ("bernoulli", "categorical"):
 
-        def write(y, weight):
-            torch.sigmoid(raw, out=raw_gradient)
+        def write_cross_entropy(y: torch.Tensor, weight: torch.Tensor) -> None:
+            if head.family == "bernoulli":
+                torch.sigmoid(raw, out=raw_gradient)
+            else:
+                torch.softmax(raw, -1, out=raw_gradient)
             raw_gradient.sub_(y).mul_(weight)
 
-    elif head.family == "categorical":
+        return write_cross_entropy
 
-        def write(y, weight):
-            torch.softmax(raw, -1, out=raw_gradient)
-            raw_gradient.sub_(y).mul_(weight)
-
-    elif head.family == "normal":
-        write = _normal_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_gradient)
-    else:
-
-        def write(y, weight):
-            with torch.enable_grad():
-                leaves = [raw.detach().requires_grad_(), constants.detach().requires_grad_()]
-                loss = (negative_log_likelihood(head, *leaves, fixed, y, beta).unsqueeze(-1) * weight).sum()
-                gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-            raw_gradient.copy_(gradients[0])
-            if head.n_constants:
-                constants_gradient.copy_(gradients[1])
+    def write(y: torch.Tensor, weight: torch.Tensor) -> None:
+        with torch.enable_grad():
+            leaves = raw.detach().requires_grad_(), constants.detach().requires_grad_()
+            loss = (negative_log_likelihood(head, *leaves, fixed, y, beta).unsqueeze(-1) * weight).sum()
+            gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+        raw_gradient.copy_(gradients[0])
+        if head.n_constants:
+            constants_gradient.copy_(gradients[1])
 
     return write
 
 
-def _normal_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_gradient):
+def _normal_gradient(
+    head: Head,
+    raw: torch.Tensor,
+    constants: torch.Tensor,
+    fixed: torch.Tensor,
+    beta: float,
+    raw_gradient: torch.Tensor,
+    constants_gradient: torch.Tensor,
+) -> Callable[[torch.Tensor, torch.Tensor], None]:
     # With z = (loc − y)/s and f = weight · s^(2β − 1):  ∂/∂loc = z f,  ∂/∂s = (1 − z²) f.
     width = head.n_outputs
     loc, loc_gradient = raw[..., :width], raw_gradient[..., :width]
@@ -120,11 +139,11 @@ def _normal_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_
     if source == "fixed":
         precision = fixed[0] ** -2
 
-        def write(y, weight):
+        def write_loc(y: torch.Tensor, weight: torch.Tensor) -> None:
             torch.sub(loc, y, out=loc_gradient)
             loc_gradient.mul_(weight).mul_(precision)
 
-        return write
+        return write_loc
 
     from_input = source == "input"
     raw_scale = raw[..., width:] if from_input else constants.unsqueeze(-2)
@@ -134,9 +153,9 @@ def _normal_gradient(head, raw, constants, fixed, beta, raw_gradient, constants_
     f = torch.empty_like(loc) if not from_input else f
     z = torch.empty_like(loc)
 
-    def write(y, weight):
+    def write(y: torch.Tensor, weight: torch.Tensor) -> None:
         factor = weight
-        torch._C._nn.softplus(raw_scale, out=scale)
+        torch._C._nn.softplus(raw_scale, out=scale)  # type: ignore[call-arg]
         scale.add_(floor)
         torch.sub(loc, y, out=z)
         z.div_(scale)

@@ -1,30 +1,37 @@
 """PyTorch's side of ``skuq/_model/namespace.py``."""
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
 from torch.nn import functional as F
 
 from ..._model.namespace import LEAST_SLOPE, Namespace
 
 
-def _of_two(function):
+def _of_two(
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Callable[[torch.Tensor | float, torch.Tensor | float], torch.Tensor]:
     """The function of two tensors, of which one may be a number."""
 
-    def call(x, y):
-        like = x if isinstance(x, torch.Tensor) else y
+    def call(x: torch.Tensor | float, y: torch.Tensor | float) -> torch.Tensor:
         # Filled where it stands: to copy a number to the GPU is what no recording allows.
-        x, y = (v if isinstance(v, torch.Tensor) else like.new_full((), v) for v in (x, y))
+        if not isinstance(x, torch.Tensor):
+            x = cast(torch.Tensor, y).new_full((), x)
+        if not isinstance(y, torch.Tensor):
+            y = x.new_full((), y)
         return function(x, y)
 
     return call
 
 
-def _where(condition, x, y):
+def _where(condition: torch.Tensor, x: torch.Tensor | float, y: torch.Tensor | float) -> torch.Tensor:
     like = next((v for v in (x, y) if isinstance(v, torch.Tensor)), torch.empty((), device=condition.device))
     x, y = (v if isinstance(v, torch.Tensor) else like.new_full((), v) for v in (x, y))
     return torch.where(condition, x, y)
 
 
-def _positive(raw):
+def _positive(raw: torch.Tensor) -> torch.Tensor:
     value = F.softplus(raw)
     # The same value, with the least slope where softplus is flatter.
     sloped = value.detach() + LEAST_SLOPE * (raw - raw.detach())

@@ -1,11 +1,13 @@
 """The update of all members' parameters after a backward pass: Adam, soft threshold, spectral norm."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from math import log
 
 import torch
 
-from .._protocol import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LONGEST_GRADIENT
+from ..._model.network import Network, Tensor
+from .._protocol import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LONGEST_GRADIENT, Knobs
 
 _TINY = 1e-12
 
@@ -24,22 +26,25 @@ class Adam:
         Whether to take the proximal step.
     """
 
-    def __init__(self, parameters, gradient, mask, knobs, l1):
+    def __init__(
+        self, parameters: torch.Tensor, gradient: torch.Tensor, mask: torch.Tensor, knobs: Knobs, l1: bool
+    ) -> None:
         self._parameters, self._gradient = parameters, gradient
         self._l2, self._l1 = float(knobs.l2), float(knobs.l1)
         self._mask, self._proximal = mask, l1
         self._moments = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self._n_steps = torch.zeros((), device=parameters.device)
-        self._scratch = torch.empty_like(parameters) if l1 else None
-        self._limit = (GradientLimit if parameters.device.type == "cpu" else DeviceGradientLimit)(gradient)
+        self._scratch = torch.empty_like(parameters if l1 else parameters[:0])
+        on_cpu = parameters.device.type == "cpu"
+        self._limit = GradientLimit(gradient) if on_cpu else DeviceGradientLimit(gradient)
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget the moments and the step count."""
         for state in (*self._moments, self._n_steps):
             state.zero_()
         self._limit.reset()
 
-    def step(self, learning_rate):
+    def step(self, learning_rate: float | torch.Tensor) -> None:
         """Move the parameters along the gradient, in the order penalty, limit, Adam, soft threshold.
 
         Parameters
@@ -70,7 +75,7 @@ class Adam:
         if self._proximal:
             self._soft_threshold(learning_rate)
 
-    def _soft_threshold(self, learning_rate):
+    def _soft_threshold(self, learning_rate: float | torch.Tensor) -> None:
         # The threshold carries Adam's own preconditioner, so that the fixed point is the Lasso's.
         t = self._scratch
         torch.sqrt(self._moments[1], out=t)
@@ -92,17 +97,17 @@ class GradientLimit:
         Shortened in place.
     """
 
-    def __init__(self, gradient):
+    def __init__(self, gradient: torch.Tensor) -> None:
         self._gradient = gradient
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget what is usual."""
         # Mean of the squared length of each member's gradients, with the memory of Adam's second moment.
         self._squares = [0.0] * len(self._gradient)
         self._memory = 0.0  # sum of that mean's weights
 
-    def apply(self):
+    def apply(self) -> None:
         """Shorten the gradients, and take their lengths into account from now on."""
         lengths = torch.linalg.vector_norm(self._gradient, dim=1).tolist()
         factors = [1.0] * len(lengths)
@@ -117,20 +122,19 @@ class GradientLimit:
             self._gradient.mul_(self._gradient.new_tensor(factors)[:, None])
 
 
-class DeviceGradientLimit(GradientLimit):
-    """The same in the memory of a GPU, which the processor then need not wait for."""
+class DeviceGradientLimit:
+    """The same as :class:`GradientLimit` in the memory of a GPU, which the processor then need not wait for."""
 
-    def __init__(self, gradient):
+    def __init__(self, gradient: torch.Tensor) -> None:
+        self._gradient, self._one = gradient, gradient.new_ones(())
         self._squares, self._memory = gradient.new_zeros(len(gradient)), gradient.new_zeros(())
-        self._one = gradient.new_ones(())
-        super().__init__(gradient)
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget what is usual."""
         self._squares.zero_()
         self._memory.zero_()
 
-    def apply(self):
+    def apply(self) -> None:
         """Shorten the gradients, and take their lengths into account from now on."""
         lengths = torch.linalg.vector_norm(self._gradient, dim=1)
         longest = LONGEST_GRADIENT * (self._squares / self._memory.clamp_min(_TINY)).sqrt()
@@ -155,7 +159,9 @@ class SpectralBound:
         Power iterations before the first step.
     """
 
-    def __init__(self, network, parameters, bound, generator, n_warm_up=10):
+    def __init__(
+        self, network: Network, parameters: torch.Tensor, bound: float, generator: torch.Generator, n_warm_up: int = 10
+    ) -> None:
         self._bound = bound
         self._kernels = kernel_stacks(network.hidden_kernels, parameters)
         self._left = [
@@ -165,20 +171,20 @@ class SpectralBound:
         self._n_warm_up = n_warm_up
         self.warm_up()
 
-    def warm_up(self):
+    def warm_up(self) -> None:
         """Bring the singular vectors up to date with the kernels."""
         for _ in range(self._n_warm_up):
             for kernels, left in zip(self._kernels, self._left, strict=True):
                 _power_iteration(kernels, left)
 
-    def step(self):
+    def step(self) -> None:
         """Estimate the norms and scale the kernels that exceed the bound."""
         for kernels, left in zip(self._kernels, self._left, strict=True):
             norm = _power_iteration(kernels, left)
             kernels.mul_(torch.clamp_max_(self._bound / norm, 1.0))
 
 
-def kernel_stacks(tensors, flat):
+def kernel_stacks(tensors: Sequence[Tensor], flat: torch.Tensor) -> list[torch.Tensor]:
     """Batches of equal-shaped kernels, as views into flat parameters.
 
     Equal layers follow each other at equal distances, so for one member all of them make one batch; for several the
@@ -188,14 +194,14 @@ def kernel_stacks(tensors, flat):
         return [flat[:, t.start : t.stop].view(len(flat), *t.shape) for t in tensors]
     stacks = []
     for shape, group in groupby(tensors, key=lambda t: t.shape):
-        group = list(group)
-        distance = group[1].start - group[0].start if len(group) > 1 else 0
+        equal = list(group)
+        distance = equal[1].start - equal[0].start if len(equal) > 1 else 0
         strides = (distance, shape[1], 1)
-        stacks.append(flat.as_strided((len(group), *shape), strides, flat.storage_offset() + group[0].start))
+        stacks.append(flat.as_strided((len(equal), *shape), strides, flat.storage_offset() + equal[0].start))
     return stacks
 
 
-def _power_iteration(kernels, left):
+def _power_iteration(kernels: torch.Tensor, left: torch.Tensor) -> torch.Tensor:
     """Update the left singular vectors, shape (batch, 1, n_in), in place; return the norms, (batch, 1, 1)."""
     right = torch.bmm(left, kernels)
     right.div_(torch.linalg.vector_norm(right, dim=2, keepdim=True).clamp_min_(_TINY))

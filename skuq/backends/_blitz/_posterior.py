@@ -5,9 +5,14 @@ scale values: σ of every weight ("mean_field"), or the entries of each layer's 
 ("full_covariance"), of which the diagonal ones are positive.
 """
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch.nn import functional as F
+
+from ..._model.variational import Posterior
+from .._protocol import Knobs, Program
 
 
 class MeanField:
@@ -25,12 +30,12 @@ class MeanField:
     weights, weights_gradient : Tensor of shape (n_members, n_train_samples, n_weights)
     """
 
-    def __init__(self, program, parameters, gradient, knobs):
+    def __init__(self, program: Program, parameters: torch.Tensor, gradient: torch.Tensor, knobs: Knobs) -> None:
         n_members, self.n_samples = len(parameters), program.n_train_samples
-        self._posterior = program.posterior
+        self._posterior = cast(Posterior, program.posterior)
         self.n_layer_weights = program.network.n_layer_weights
-        self._means, self._spreads, self._constants = program.posterior.split(parameters)
-        self._mean_gradient, self._spread_gradient, self._constants_gradient = program.posterior.split(gradient)
+        self._means, self._spreads, self._constants = self._posterior.split(parameters)
+        self._mean_gradient, self._spread_gradient, self._constants_gradient = self._posterior.split(gradient)
         shape = (n_members, self.n_samples, program.network.n_weights)
         self.weights, self.weights_gradient = parameters.new_zeros(shape), parameters.new_zeros(shape)
         self._layers = self.weights[..., : self.n_layer_weights]
@@ -41,11 +46,12 @@ class MeanField:
         self._set_index()
         self._set_prior(program.prior, knobs)
 
-    def _set_index(self):
+    def _set_index(self) -> None:
         """Positions of the diagonal among the scale values, and the weight (row) that each value scales."""
-        self._diagonal, self._row = slice(None), slice(None)
+        self._diagonal: slice | torch.Tensor = slice(None)
+        self._row: slice | torch.Tensor = slice(None)
 
-    def _set_prior(self, prior, knobs):
+    def _set_prior(self, prior: str | None, knobs: Knobs) -> None:
         scale = torch.tensor(np.broadcast_to(knobs.prior_scale, self.n_layer_weights), dtype=torch.float32)
         self._mixture, ratio, mix = prior == "scale_mixture", float(knobs.prior_ratio), float(knobs.prior_mix)
         if self._mixture and not mix:
@@ -66,14 +72,14 @@ class MeanField:
             self._precision = per_sample * scale**-2
             self._precision_step = -2.0 * per_sample * self._half_excess
 
-    def draw(self, noise):
+    def draw(self, noise: torch.Tensor) -> None:
         """Fill `weights` from standard normal `noise` of shape (n_members, n_samples, n_layer_weights)."""
         self._set_values()
         self._apply(noise)
         if self._constants.shape[-1]:
             self.weights[..., self.n_layer_weights :] = self._constants.unsqueeze(1)
 
-    def collect(self, noise):
+    def collect(self, noise: torch.Tensor) -> None:
         """Fill the gradient of the posterior's parameters from that of the weights, and add the KL divergence's."""
         if self._mixture and self._kl_weight:
             self._add_mixture_gradient()
@@ -88,7 +94,7 @@ class MeanField:
         if self._constants.shape[-1]:
             torch.sum(self.weights_gradient[..., self.n_layer_weights :], 1, out=self._constants_gradient)
 
-    def _add_mixture_gradient(self):
+    def _add_mixture_gradient(self) -> None:
         # ∂(−log p)/∂w = w [r₁/s₁² + r₂/s₂²]
         w, t = self._layers, self._scratch
         torch.mul(w, w, out=t)
@@ -97,7 +103,9 @@ class MeanField:
         torch.addcmul(self._precision, t, self._precision_step, out=t)
         self._layers_gradient.addcmul_(w, t)
 
-    def divergence(self, parameters, weights, noise):
+    def divergence(
+        self, parameters: torch.Tensor, weights: torch.Tensor | None = None, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """KL divergence to the prior: in closed form, or the mean of log q − log p over the weight samples.
 
         Parameters
@@ -119,6 +127,8 @@ class MeanField:
         if not self._mixture:
             squares = means.square() @ precision + values.square() @ precision[self._row]
             return log_scale - log_determinant + 0.5 * (squares - self.n_layer_weights)
+        if weights is None or noise is None:
+            raise TypeError("The divergence from a scale mixture is sampled: it needs the weights and their noise.")
         # log p = log N(w; 0, s₁) + log π + log(1 + ratio of the components), and (w − μ)/σ is the noise.
         squares = weights[..., : self.n_layer_weights].square()
         ratios = F.softplus(torch.addcmul(self._log_odds, squares, self._half_excess)).sum(-1)
@@ -126,26 +136,26 @@ class MeanField:
         log_q = -0.5 * noise.square().sum(-1) - log_determinant.unsqueeze(-1)
         return (log_q - log_p).mean(-1)
 
-    def _values_of(self, spreads):
+    def _values_of(self, spreads: torch.Tensor) -> torch.Tensor:
         """Scale values of the spreads, any leading axes."""
         return F.softplus(spreads)
 
-    def _set_values(self):
-        torch._C._nn.softplus(self._spreads, out=self._values)
+    def _set_values(self) -> None:
+        torch._C._nn.softplus(self._spreads, out=self._values)  # type: ignore[call-arg]
 
-    def _apply(self, noise):
+    def _apply(self, noise: torch.Tensor) -> None:
         torch.addcmul(self._means.unsqueeze(1), self._values.unsqueeze(1), noise, out=self._layers)
 
-    def _collect_values(self, noise):
+    def _collect_values(self, noise: torch.Tensor) -> None:
         torch.mul(self._layers_gradient, noise, out=self._scratch)
         torch.sum(self._scratch, 1, out=self._value_gradient)
 
-    def _add_entropy_gradient(self):
+    def _add_entropy_gradient(self) -> None:
         # ∂(log q)/∂σ = −1/σ along w = μ + σ ε, for a sampled log q as for a closed-form entropy.
         torch.reciprocal(self._values, out=self._values)
         self._value_gradient.sub_(self._values, alpha=self._kl_weight)
 
-    def _collect_spreads(self):
+    def _collect_spreads(self) -> None:
         torch.sigmoid(self._spreads, out=self._values)
         torch.mul(self._value_gradient, self._values, out=self._spread_gradient)
 
@@ -153,7 +163,7 @@ class MeanField:
 class FullCovariance(MeanField):
     """w = μ + L ε layer by layer; L's lower triangle is trained row by row, its diagonal through softplus."""
 
-    def _set_index(self):
+    def _set_index(self) -> None:
         diagonal, row, dense, used, n_dense = [], [], [], 0, 0
         for start, stop in self._posterior.blocks:
             size = stop - start
@@ -177,34 +187,34 @@ class FullCovariance(MeanField):
             self._blocks.append((slice(start, stop), factor.mT, gradient))
             n_dense += size * size
 
-    def _values_of(self, spreads):
+    def _values_of(self, spreads: torch.Tensor) -> torch.Tensor:
         values = spreads.clone()
         values[..., self._diagonal] = F.softplus(spreads[..., self._diagonal])
         return values
 
-    def _set_values(self):
+    def _set_values(self) -> None:
         self._values.copy_(self._values_of(self._spreads))
 
-    def _apply(self, noise):
+    def _apply(self, noise: torch.Tensor) -> None:
         self._factors[:, self._dense] = self._values
         for block, transposed, _ in self._blocks:
             torch.bmm(noise[..., block], transposed, out=self._scratch[..., block])
         torch.add(self._means.unsqueeze(1), self._scratch, out=self._layers)
 
-    def _collect_values(self, noise):
+    def _collect_values(self, noise: torch.Tensor) -> None:
         for block, _, gradient in self._blocks:
             torch.bmm(self._layers_gradient[..., block].mT, noise[..., block], out=gradient)
         torch.index_select(self._factors_gradient, 1, self._dense, out=self._value_gradient)
 
-    def _add_entropy_gradient(self):
+    def _add_entropy_gradient(self) -> None:
         self._value_gradient[:, self._diagonal] -= self._kl_weight / self._values[:, self._diagonal]
 
-    def _collect_spreads(self):
+    def _collect_spreads(self) -> None:
         self._value_gradient[:, self._diagonal] *= torch.sigmoid(self._spreads[:, self._diagonal])
         self._spread_gradient.copy_(self._value_gradient)
 
 
-def weight_sampler(program, parameters, gradient, knobs):
+def weight_sampler(program: Program, parameters: torch.Tensor, gradient: torch.Tensor, knobs: Knobs) -> MeanField:
     """Sampler of the program's posterior."""
-    kind = MeanField if program.posterior.kind == "mean_field" else FullCovariance
+    kind = MeanField if cast(Posterior, program.posterior).kind == "mean_field" else FullCovariance
     return kind(program, parameters, gradient, knobs)

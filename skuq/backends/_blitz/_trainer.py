@@ -1,12 +1,15 @@
 """Training on PyTorch: hand-derived gradients on preallocated buffers, all members and weight samples at once."""
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from operator import call
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..._model.threads import single_blas_thread
+from .._protocol import Knobs, Program
 from ._graph import Replayed
 from ._losses import head_gradient, negative_log_likelihood
 from ._optimizer import Adam, SpectralBound
@@ -37,7 +40,15 @@ class Trainer:
     device : str, default="cpu"
     """
 
-    def __init__(self, program, parameters, features, knobs, seed, device="cpu"):
+    def __init__(
+        self,
+        program: Program,
+        parameters: np.ndarray,
+        features: dict[str, np.ndarray],
+        knobs: Knobs,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
         self._device = check_device(device)
         self._program, self._knobs = program, knobs
         self._generator = torch.Generator(self._device).manual_seed(int(seed))
@@ -61,16 +72,17 @@ class Trainer:
             self._sampler = None
             if program.posterior:
                 self._sampler = weight_sampler(program, self._parameters, self._gradient, knobs)
-        self._n_rows = None
+        self._n_rows: int | None = None
+        self._step_noise: torch.Tensor | None = None
 
-    def parameters(self):
+    def parameters(self) -> np.ndarray:
         """Return the present parameters, ndarray of shape (n_members, n_parameters), float32."""
         return self._parameters.cpu().numpy().copy()
 
-    def drawn(self):
+    def drawn(self) -> dict[str, np.ndarray]:
         """Noise and masks of the last step, by name; see ``skuq/backends/_protocol.py``."""
-        drawn = {}
-        if self._n_rows is not None and self._sampler:
+        drawn: dict[str, np.ndarray] = {}
+        if self._step_noise is not None:
             drawn["noise"] = self._step_noise.cpu().numpy().copy()
         if self._n_rows is not None and self._masks:
             leading = (len(self._parameters), self._n_samples)
@@ -78,7 +90,7 @@ class Trainer:
         return drawn
 
     @torch.no_grad()
-    def load(self, parameters):
+    def load(self, parameters: np.ndarray) -> None:
         """Put parameters back and forget Adam's moments."""
         self._parameters.copy_(self._tensor(parameters))
         self._optimizer.reset()
@@ -86,7 +98,7 @@ class Trainer:
             self._spectral.warm_up()
 
     @torch.no_grad()
-    def run(self, X, y, weight, learning_rate):
+    def run(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, learning_rate: np.ndarray) -> np.ndarray:
         """Take one step for each leading entry of the arrays.
 
         Parameters
@@ -107,14 +119,14 @@ class Trainer:
             self._allocate(n_rows)
         # An axis for the weight samples: (n_steps, n_members, 1, n_rows, ...).
         # Of the arrays only X may be large: it is not copied unless it must be.
-        X, y, weight = (tensor.unsqueeze(2) for tensor in (self._shared(X), self._tensor(y), self._tensor(weight)))
+        xs, ys, weights = (tensor.unsqueeze(2) for tensor in (self._shared(X), self._tensor(y), self._tensor(weight)))
         # A row of weight 0 gets a target inside the support, so it never makes a NaN.
         inside = torch.full((), self._program.network.head.padding_target, device=self._device)
-        y = torch.where(weight.unsqueeze(-1) > 0, y, inside)
+        ys = torch.where(weights.unsqueeze(-1) > 0, ys, inside)
         batches = zip(
-            X.unbind(0),
-            y.unbind(0),
-            (weight / self._n_samples).unsqueeze(-1).unbind(0),
+            xs.unbind(0),
+            ys.unbind(0),
+            (weights / self._n_samples).unsqueeze(-1).unbind(0),
             self._rates(learning_rate),
             strict=True,
         )
@@ -126,11 +138,13 @@ class Trainer:
                 self._step(step - start, *batch)
                 if step - start + 1 == len(self._history["raw"]) or step == n_steps - 1:
                     done = slice(start, step + 1)
-                    losses[done] = self._losses(y[done], weight[done])
+                    losses[done] = self._losses(ys[done], weights[done])
                     start = step + 1
         return losses.cpu().numpy()
 
-    def _step(self, slot, x, y, row_weight, learning_rate):
+    def _step(
+        self, slot: int, x: torch.Tensor, y: torch.Tensor, row_weight: torch.Tensor, learning_rate: float | torch.Tensor
+    ) -> None:
         noise = self._noise.next() if self._sampler else None
         bits = self._mask_bits.next() if self._mask_bits else None
         do_forward, do_backward = self._halves
@@ -138,21 +152,21 @@ class Trainer:
         self._record(slot)
         do_backward(self._backward, y, row_weight, learning_rate)
 
-    def _forward(self, x, noise, bits):
+    def _forward(self, x: torch.Tensor, noise: torch.Tensor | None, bits: torch.Tensor | None) -> None:
         """From a batch, and the random numbers of its step, to raw outputs."""
         self._step_noise = noise  # on a GPU the graph's own, which the other half reads too
-        if noise is not None:
+        if self._sampler and noise is not None:
             self._sampler.draw(noise)
         if bits is not None:
             self._set_masks(bits)
         self._trunk.load(x)
         self._trunk.forward()
 
-    def _backward(self, y, row_weight, learning_rate):
+    def _backward(self, y: torch.Tensor, row_weight: torch.Tensor, learning_rate: float | torch.Tensor) -> None:
         """From the raw outputs to the next parameters."""
         self._head_gradient(y, row_weight)
         self._trunk.backward()
-        if self._sampler:
+        if self._sampler and self._step_noise is not None:
             self._sampler.collect(self._step_noise)
         for start, stop in self._frozen:
             self._gradient[:, start:stop].zero_()
@@ -163,7 +177,7 @@ class Trainer:
         if self._spectral:
             self._spectral.step()
 
-    def _record(self, slot):
+    def _record(self, slot: int) -> None:
         """Keep what the loss of this step needs; losses are evaluated for many steps at once."""
         present = {
             "raw": self._raw,
@@ -174,7 +188,7 @@ class Trainer:
         for name, slots in self._slots.items():
             slots[slot].copy_(present[name])
 
-    def _losses(self, y, weight):
+    def _losses(self, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Losses of the recorded steps, shape (n_steps, n_members)."""
         n_steps, network, knobs = len(y), self._program.network, self._knobs
         recorded = {name: steps[:n_steps] for name, steps in self._history.items()}
@@ -192,7 +206,7 @@ class Trainer:
             losses += 0.5 * knobs.ridge * parameters[..., beta.start : beta.stop].square().sum(-1)
         return losses
 
-    def _allocate(self, n_rows):
+    def _allocate(self, n_rows: int) -> None:
         """Build everything whose shape depends on the batch."""
         program, sampler = self._program, self._sampler
         network, n_members = program.network, len(self._parameters)
@@ -201,7 +215,8 @@ class Trainer:
         weights, gradient = self._parameters, self._gradient
         if sampler:
             weights, gradient = (w.view(n_draws, -1) for w in (sampler.weights, sampler.weights_gradient))
-        self._mask_bits, self._masks = None, None
+        self._mask_bits: RandomBlocks | None = None
+        self._masks: list[torch.Tensor] | None = None
         if program.dropout and network.n_units:
             self._masks = self._allocate_masks(n_draws * n_rows, [n_draws, n_rows])
         # A multiply and an add, forward and for two products backward; random features have no gradient of their own.
@@ -240,9 +255,10 @@ class Trainer:
         self._history = {name: tensor.new_empty(n_slots, *tensor.shape) for name, tensor in kept.items()}
         self._slots = {name: steps.unbind(0) for name, steps in self._history.items()}
         # What does the two halves of a step; between them lies what their losses need.
-        self._halves = (Replayed(), Replayed()) if self._device.type == "cuda" else (call, call)
+        on_gpu = self._device.type == "cuda"
+        self._halves: tuple[Callable[..., None], ...] = (Replayed(), Replayed()) if on_gpu else (call, call)
 
-    def _allocate_masks(self, n_units_rows, leading):
+    def _allocate_masks(self, n_units_rows: int, leading: list[int]) -> list[torch.Tensor]:
         """Buffers of the dropout masks: one random 16-bit number for each unit and row."""
         sizes = self._program.network.hidden_layer_sizes
         n_numbers = n_units_rows * sum(sizes)
@@ -257,23 +273,23 @@ class Trainer:
             for part, size in zip(self._mask_values.split([n_units_rows * s for s in sizes]), sizes, strict=True)
         ]
 
-    def _set_masks(self, bits):
+    def _set_masks(self, bits: torch.Tensor) -> None:
         numbers = bits.view(torch.int16)[: len(self._mask_values)]
         torch.le(numbers, self._mask_limit, out=self._mask_values)
         self._mask_values.mul_(self._mask_scale)
 
-    def _rates(self, learning_rate):
+    def _rates(self, learning_rate: np.ndarray) -> Sequence[float | torch.Tensor]:
         """Learning rate of each step: a number, or on a GPU, where a graph reads it, a tensor."""
         if self._device.type == "cuda":
             return self._tensor(learning_rate).unbind(0)
         return np.asarray(learning_rate, float).tolist()
 
-    def _shared(self, array):
+    def _shared(self, array: np.ndarray) -> torch.Tensor:
         """Tensor for reading, on the memory of the array where PyTorch can."""
         array = np.asarray(array, dtype=np.float32)
         return torch.as_tensor(array, device=self._device) if array.flags.writeable else self._tensor(array)
 
-    def _tensor(self, array):
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(np.asarray(array, dtype=np.float32), device=self._device)
 
 
@@ -292,14 +308,16 @@ class RandomBlocks:
         all its buffers until the next garbage collection.)
     """
 
-    def __init__(self, like, generator, fill, *arguments):
+    def __init__(
+        self, like: torch.Tensor, generator: torch.Generator, fill: Callable[..., torch.Tensor], *arguments: Any
+    ) -> None:
         self._block = torch.empty(
             (steps_ahead(NOISE_FLOATS, like.numel()), *like.shape), dtype=like.dtype, device=like.device
         )
         self._generator, self._fill, self._arguments = generator, fill, arguments
-        self._steps = iter(())
+        self._steps: Iterator[torch.Tensor] = iter(())
 
-    def next(self):
+    def next(self) -> torch.Tensor:
         """Numbers of the next step; valid until the next call."""
         numbers = next(self._steps, None)
         if numbers is None:
@@ -309,12 +327,12 @@ class RandomBlocks:
         return numbers
 
 
-def steps_ahead(budget, size):
+def steps_ahead(budget: int, size: int) -> int:
     """Return how many steps of `size` numbers a budget holds."""
     return min(max(budget // max(size, 1), 1), MAX_STEPS_AHEAD)
 
 
-def check_device(device):
+def check_device(device: str | torch.device) -> torch.device:
     """Return the torch device, or raise if this PyTorch cannot use it."""
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -326,7 +344,7 @@ def check_device(device):
 
 
 @contextmanager
-def single_thread():
+def single_thread() -> Iterator[None]:
     """Hold torch and NumPy's BLAS to one thread each, and restore the numbers after."""
     with single_blas_thread():
         before = torch.get_num_threads()

@@ -9,6 +9,7 @@ the last loop to use an array gives one of the same shape, it writes over that a
 know that the two do not overlap; loops that sum, slice or gather never do.
 """
 
+from collections.abc import Callable, Sequence
 from math import log, prod
 
 import numpy as np
@@ -19,14 +20,14 @@ from numpy.polynomial import Polynomial
 _ROTATIONS, _PARITY = ((13, 15, 26, 6), (17, 29, 16, 24)), 0x1BD11BDA
 
 
-def _coefficients(function, low, high, degree):
+def _coefficients(function: Callable[[np.ndarray], np.ndarray], low: float, high: float, degree: int) -> list[float]:
     """Coefficients of the Chebyshev fit of `function` on [low, high], lowest power first."""
     nodes = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
     x = 0.5 * (low + high) + 0.5 * (high - low) * nodes
     return [float(c) for c in Polynomial.fit(x, function(x), degree).convert().coef]
 
 
-def _sine_share(square):
+def _sine_share(square: np.ndarray) -> np.ndarray:
     return np.sin(2 * np.pi * np.sqrt(square)) / np.sqrt(square)
 
 
@@ -38,20 +39,20 @@ _LOG = _coefficients(lambda x: np.log1p(x) / x, 0.5**0.5 - 1, 2**0.5 - 1, 9)
 _LOG1P = _coefficients(lambda x: np.log1p(x) / x, 0.0, 1.0, 9)
 
 
-def _polynomial(coefficients, x):
+def _polynomial(coefficients: list[float], x: tf.Tensor) -> tf.Tensor:
     value = coefficients[-1]
     for coefficient in coefficients[-2::-1]:
         value = value * x + coefficient
     return value
 
 
-def sine(turns):
+def sine(turns: tf.Tensor) -> tf.Tensor:
     """sin(2π · turns)."""
     t = turns - tf.floor(turns + 0.5)
     return t * _polynomial(_SINE, t * t)
 
 
-def logarithm(x):
+def logarithm(x: tf.Tensor) -> tf.Tensor:
     """Natural logarithm of positive normal float32 numbers; no gradient."""
     bits = tf.bitcast(x, tf.int32)
     # x = 2^exponent · (1 + rest) with 1 + rest between √½ and √2, whose bits are 0x3F3504F3.
@@ -60,13 +61,13 @@ def logarithm(x):
     return tf.cast(exponent, tf.float32) * log(2) + rest * _polynomial(_LOG, rest)
 
 
-def softplus(x):
+def softplus(x: tf.Tensor) -> tf.Tensor:
     """log(1 + eˣ) to its own last bits; no gradient."""
     e = tf.exp(-tf.abs(x))
     return tf.maximum(x, 0.0) + e * _polynomial(_LOG1P, e)
 
 
-def standard_normals(shape, stream):
+def standard_normals(shape: tuple[int, ...], stream: tf.Tensor) -> tf.Tensor:
     """Independent standard normal float32 numbers, the same for the same stream, two int32 numbers.
 
     Each comes from a block of Threefry of its own, by the cosine of Box & Muller (1958). Their sine would be another one,
@@ -82,7 +83,7 @@ def standard_normals(shape, stream):
     return radius * t * _polynomial(_SINE_OVER, square) / (1.0 + square)
 
 
-def dropout_masks(shape, rate, stream):
+def dropout_masks(shape: tuple[int, ...], rate: tf.Tensor, stream: tf.Tensor) -> tf.Tensor:
     """Masks of 0 and 1 / (1 − rate), the same for the same stream.
 
     Threefry is the counter generator that is cheap without a wide multiplier: a third of Philox's time on a processor.
@@ -91,13 +92,13 @@ def dropout_masks(shape, rate, stream):
     return tf.where(tf.random.stateless_uniform(shape, stream, alg="threefry") < keep, 1 / keep, 0.0)
 
 
-def _uniform(word):
+def _uniform(word: tf.Tensor) -> tf.Tensor:
     """Middles of 2^23 equal parts of (0, 1), from a word's upper bits."""
     upper = tf.cast(tf.bitcast(tf.bitwise.right_shift(word, tf.constant(9, tf.uint32)), tf.int32), tf.float32)
     return upper * 2**-23 + 2**-24
 
 
-def threefry(key, counter):
+def threefry(key: Sequence[tf.Tensor], counter: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """Threefry-2x32 of 20 rounds: the two words of each counter, a pair of uint32 tensors, under a pair of numbers."""
     keys = [*key, tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(*key), tf.constant(_PARITY, tf.uint32))]
     x, y = counter[0] + keys[0], counter[1] + keys[1]

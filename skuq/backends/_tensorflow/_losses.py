@@ -4,11 +4,13 @@ from math import log, pi
 
 import tensorflow as tf
 
-from ..._model.heads import split_parameters
+from ..._model.heads import Head, split_parameters
 from ._namespace import TENSORFLOW
 
 
-def negative_log_likelihood(head, raw, constants, fixed, y, beta):
+def negative_log_likelihood(
+    head: Head, raw: tf.Tensor, constants: tf.Tensor, fixed: tf.Tensor, y: tf.Tensor, beta: tf.Tensor
+) -> tf.Tensor:
     """Negative log-likelihood of every row, summed over targets, in nats.
 
     Parameters
@@ -37,7 +39,7 @@ def negative_log_likelihood(head, raw, constants, fixed, y, beta):
         z = (y - parameters["loc"]) / parameters["scale"]
         nll = 0.5 * tf.square(z) + tf.math.log(parameters["scale"]) + 0.5 * log(2 * pi)
     else:
-        nll = -head.density(TENSORFLOW, y, parameters)
+        nll = -head.log_density(TENSORFLOW, y, parameters)
     if head.scales_loss:
         nll *= tf.stop_gradient(tf.pow(parameters["scale"], 2 * beta))
     return tf.reduce_sum(nll, axis=-1)
@@ -50,7 +52,7 @@ _CROSS_ENTROPIES = {
 }
 
 
-def link_parameters(head, raw, constants, fixed):
+def link_parameters(head: Head, raw: tf.Tensor, constants: tf.Tensor, fixed: tf.Tensor) -> dict[str, tf.Tensor]:
     """Named parameters from raw outputs, as :func:`skuq._model.heads.link_parameters`, for tensors."""
     values = split_parameters(head, raw, constants, fixed, TENSORFLOW)
     return {name: tf.reshape(value, (1, 1, 1)) if value.shape.rank == 0 else value for name, value in values.items()}

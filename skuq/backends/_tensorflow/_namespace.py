@@ -1,16 +1,18 @@
 """TensorFlow's side of ``skuq/_model/namespace.py``."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from ..._model.namespace import LEAST_SLOPE, Namespace
 
 
 @tf.custom_gradient
-def _positive(raw):
+def _positive(raw: tf.Tensor) -> Any:
     return tf.math.softplus(raw), lambda gradient: gradient * tf.maximum(tf.math.sigmoid(raw), LEAST_SLOPE)
 
 
-def _logaddexp(x, y):
+def _logaddexp(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     return tf.maximum(x, y) + tf.math.log1p(tf.exp(-tf.abs(x - y)))
 
 

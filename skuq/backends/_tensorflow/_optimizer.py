@@ -1,15 +1,28 @@
 """What a step does to the parameters: Adam with a limit to the gradient, the proximal step, bounded norms."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
-from .._protocol import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LONGEST_GRADIENT
+from ..._model.network import Network, Tensor
+from .._protocol import ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON, LONGEST_GRADIENT, Program
 
 # Far below any norm that training meets; keeps quotients finite.
 TINY = 1e-30
 
 
-def adam(program, theta, gradient, first, second, square, t, learning_rate, knobs):
+def adam(
+    program: Program,
+    theta: tf.Tensor,
+    gradient: tf.Tensor,
+    first: tf.Tensor,
+    second: tf.Tensor,
+    square: tf.Tensor,
+    t: tf.Tensor,
+    learning_rate: tf.Tensor,
+    knobs: dict[str, tf.Tensor],
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """One step of Adam (Kingma & Ba 2015, algorithm 1), proximal step; new (θ, m, v, Σv).
 
     `square` is the sum of `second` over each member, (M, 1), carried because adding it up anew would take a pass over memory.
@@ -34,7 +47,9 @@ def adam(program, theta, gradient, first, second, square, t, learning_rate, knob
     return theta, first, second, square
 
 
-def bound_spectral_norms(network, theta, vectors, bound):
+def bound_spectral_norms(
+    network: Network, theta: tf.Tensor, vectors: tf.Tensor, bound: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Scale hidden kernels back to the bound by one power iteration from the carried right singular vectors."""
     carried, used = [], 0
     for first, count, stride in _rows_of_kernels(network.hidden_kernels):
@@ -57,9 +72,9 @@ def bound_spectral_norms(network, theta, vectors, bound):
     return theta, tf.concat(carried, axis=-1)
 
 
-def _rows_of_kernels(kernels):
+def _rows_of_kernels(kernels: Sequence[Tensor]) -> list[tuple[Tensor, int, int]]:
     """Kernels of one shape and at equal distances in the flat parameters: the first, how many, the distance."""
-    rows = []
+    rows: list[tuple[Tensor, int, int]] = []
     for kernel in kernels:
         if rows:
             first, count, stride = rows[-1]
@@ -71,7 +86,7 @@ def _rows_of_kernels(kernels):
     return rows
 
 
-def singular_vectors(program, parameters, seed):
+def singular_vectors(program: Program, parameters: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """Right singular vector of each hidden kernel after some power iterations, side by side, (M, sum of widths)."""
     vectors = [np.zeros((len(parameters), 0), np.float32)]
     rng = np.random.default_rng(seed)
@@ -86,6 +101,6 @@ def singular_vectors(program, parameters, seed):
     return np.concatenate(vectors, axis=-1)
 
 
-def _unit(vector):
+def _unit(vector: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     norm = tf.norm(vector, axis=-1, keepdims=True) + TINY
     return vector / norm, norm

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from .._protocol import Program
+
 # Up to here each number of features is compiled by itself.
 EXACT = 16
 
@@ -29,11 +31,11 @@ class Padding:
     program : Program
     """
 
-    def __init__(self, program):
+    def __init__(self, program: Program) -> None:
         self.inner = program
         network, posterior = program.network, program.posterior
-        self._where = slice(None)
-        self._layer_weights = slice(None)
+        self._where: slice | np.ndarray = slice(None)
+        self._layer_weights: slice | np.ndarray = slice(None)
         # The triangle of a full covariance and the random features of raw columns have other layouts.
         full = posterior is not None and posterior.kind == "full_covariance"
         direct = network.n_inducing and not network.hidden_layer_sizes
@@ -52,12 +54,12 @@ class Padding:
         if posterior is None:
             self.inner, self._where = replace(program, network=wider), weights
             return
-        self._layer_weights = weights[: network.n_layer_weights]
+        self._layer_weights = layer_weights = weights[: network.n_layer_weights]
         posterior = replace(posterior, network=wider)
         self.inner = replace(program, network=wider, posterior=posterior)
         n = wider.n_layer_weights
         constants = np.arange(2 * n, posterior.n_parameters)
-        self._where = np.concatenate([self._layer_weights, n + self._layer_weights, constants])
+        self._where = np.concatenate([layer_weights, n + layer_weights, constants])
 
     def parameters(self, parameters: np.ndarray) -> np.ndarray:
         """Parameters (M, program.n_parameters) → (M, inner.n_parameters), 0 on what is padded."""
@@ -86,7 +88,7 @@ class Padding:
         return padded
 
     @staticmethod
-    def _spread(values, size, where):
+    def _spread(values: np.ndarray, size: int, where: slice | np.ndarray) -> np.ndarray:
         wide = np.zeros((*values.shape[:-1], size), np.float32)
         wide[..., where] = values
         return wide

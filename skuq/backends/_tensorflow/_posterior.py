@@ -1,17 +1,24 @@
 """Weights drawn from a variational posterior and their divergence from the prior, on tensors."""
 
+from collections.abc import Callable
+from typing import cast
+
 import numpy as np
 import tensorflow as tf
 
+from ..._model.variational import Posterior
+from .._protocol import Program
 from ._elementary import softplus, standard_normals
 
 # Far below any scale that training meets; keeps logarithms finite.
 TINY = 1e-30
 
 
-def sampled_weights(program, theta, knobs, stream):
+def sampled_weights(
+    program: Program, theta: tf.Tensor, knobs: dict[str, tf.Tensor], stream: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Weights drawn from the posterior, (M · n_train_samples, n_weights), and KL(posterior ‖ prior), (M,)."""
-    network, posterior, n_samples = program.network, program.posterior, program.n_train_samples
+    network, posterior, n_samples = program.network, cast(Posterior, program.posterior), program.n_train_samples
     n_members, n, s = theta.shape[0], network.n_layer_weights, knobs["prior_scale"]
     mean, spread, constants = tf.split(theta, [n, posterior.n_spreads, network.head.n_constants], axis=-1)
     noise = standard_normals((n_members, n_samples, n), stream)
@@ -49,13 +56,13 @@ def sampled_weights(program, theta, knobs, stream):
 
 
 @tf.custom_gradient
-def _log_softplus(spread):
+def _log_softplus(spread: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """Logarithm of softplus(spread), the standard deviation."""
     value = tf.math.log(softplus(spread) + TINY)
     return value, lambda gradient: gradient * tf.sigmoid(spread) * tf.exp(-value)
 
 
-def _log_mixture(weights, precision, mix, ratio):
+def _log_mixture(weights: tf.Tensor, precision: tf.Tensor, mix: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
     """Log density of Blundell's mixture at each weight, (…, n), less log((2π)^(−1/2) √precision) of its wide component.
 
     Value and gradient share no exponential: kept for both, it would be written over in scalar code.
@@ -64,12 +71,12 @@ def _log_mixture(weights, precision, mix, ratio):
     excess = 1 / tf.square(ratio) - 1
 
     @tf.custom_gradient
-    def log_density(weights):
+    def log_density(weights: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         half = 0.5 * precision * tf.square(weights)
         odds = narrow - wide - excess * half
         value = tf.maximum(wide - half, narrow - (1 + excess) * half) + tf.math.log(1 + tf.exp(-tf.abs(odds)))
 
-        def gradient(g):
+        def gradient(g: tf.Tensor) -> tf.Tensor:
             return -g * precision * weights * (1 + excess * tf.sigmoid(odds))
 
         return value, gradient
@@ -77,7 +84,7 @@ def _log_mixture(weights, precision, mix, ratio):
     return log_density(weights)
 
 
-def _scale_factors(posterior, spread):
+def _scale_factors(posterior: Posterior, spread: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
     """Scale matrix of each layer, (M, n, n), as `Posterior.scale_factors`; and the log determinant of them all."""
     sizes = [stop - start for start, stop in posterior.blocks]
     packed = tf.split(spread, [size * (size + 1) // 2 for size in sizes], axis=-1)
@@ -85,7 +92,7 @@ def _scale_factors(posterior, spread):
     return factors, sum(log_dets)
 
 
-def _scale_factor(packed, size):
+def _scale_factor(packed: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Scale matrix (…, n, n) from the lower triangle row by row, and its log determinant, (…,).
 
     By gathers both ways: XLA runs a scatter entry by entry. Only the diagonal passes through softplus.
@@ -96,14 +103,16 @@ def _scale_factor(packed, size):
     diagonal = np.eye(size, dtype=bool)
 
     @tf.custom_gradient
-    def scale_factor(packed):
+    def scale_factor(
+        packed: tf.Tensor,
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
         on_diagonal = tf.gather(packed, np.diagonal(where), axis=1)
         log_scale = tf.math.log(softplus(on_diagonal) + TINY)
         scale = tf.exp(log_scale)
         padded = tf.pad(packed, [[0, 0], [0, 1]])
         raw = tf.reshape(tf.gather(padded, where.ravel(), axis=1), (-1, size, size))
 
-        def gradient(g, g_log_det):
+        def gradient(g: tf.Tensor, g_log_det: tf.Tensor) -> tf.Tensor:
             slope = tf.sigmoid(on_diagonal)[:, None]
             g = tf.where(diagonal, slope * (g + (g_log_det[:, None] / scale)[:, None]), g)
             return tf.gather(tf.reshape(g, (-1, size * size)), rows * size + columns, axis=1)

@@ -8,10 +8,12 @@ run-time inputs, and it is kept for the life of the process, so a grid search ov
 import warnings
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from .._protocol import Knobs, Program
 from ._elementary import dropout_masks, standard_normals
 from ._losses import negative_log_likelihood
 from ._optimizer import adam, bound_spectral_norms, singular_vectors
@@ -48,21 +50,30 @@ class Trainer:
     device : {"cpu", "cuda"}
     """
 
-    def __init__(self, program, parameters, features, knobs, seed, device="cpu"):
+    def __init__(
+        self,
+        program: Program,
+        parameters: np.ndarray,
+        features: dict[str, np.ndarray],
+        knobs: Knobs,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
         self._padding = Padding(program)
         self._program = self._padding.inner
         self._device = _device_name(device)
         self._seed = np.random.SeedSequence(seed).generate_state(2)
-        self._compiled = None
+        self._compiled: Any = None
+        self._n_steps = 0  # of the random streams, which never repeat
         numbers = [getattr(knobs, name) for name in SCALARS]
-        prior_scale = self._padding.prior_scale(knobs.prior_scale) if program.posterior else []
+        prior_scale = self._padding.prior_scale(knobs.prior_scale) if program.posterior else np.zeros(0)
         features = self._padding.features(features)
         with tf.device(self._device):
             self._knobs = tf.constant(np.concatenate([numbers, knobs.fixed, prior_scale]), tf.float32)
             self._features = [tf.constant(features[name], tf.float32) for name in program.network.fixed_shapes]
         self.load(parameters)
 
-    def load(self, parameters):
+    def load(self, parameters: np.ndarray) -> None:
         """Continue from these parameters, shape (M, n_parameters), with fresh Adam moments."""
         parameters = self._padding.parameters(np.asarray(parameters, np.float32))
         vectors = singular_vectors(self._program, parameters, self._seed)
@@ -70,32 +81,26 @@ class Trainer:
             zeros = tf.zeros(parameters.shape)
             self._state = [tf.constant(parameters), zeros, zeros, tf.zeros((len(parameters), 1)), tf.constant(vectors)]
         self._n_updates = 0  # Adam's t since the last load
-        self._n_steps = getattr(self, "_n_steps", 0)  # of the random streams, which never repeat
 
-    def parameters(self):
+    def parameters(self) -> np.ndarray:
         """Present parameters, shape (M, n_parameters)."""
         return self._padding.own(self._state[0].numpy()).copy()
 
-    def drawn(self):
+    def drawn(self) -> dict[str, np.ndarray]:
         """Noise and masks of the last step, by name; see ``skuq/backends/_protocol.py``."""
-        program, drawn = self._program, {}
+        program, seed = self._program, self._seed.astype(np.int64)
+        drawn: dict[str, np.ndarray] = {}
         if self._compiled is None:
             return drawn
         network, n_members = program.network, len(self._state[0])
         n_samples = program.n_train_samples if program.posterior else 1
 
-        def stream(tag):
-            return (
-                np.array([int(self._seed[0]) + self._n_steps - 1, int(self._seed[1]) + tag])
-                .astype(np.uint32)
-                .view(np.int32)
-            )
+        def stream(tag: int) -> np.ndarray:
+            return np.array([seed[0] + self._n_steps - 1, seed[1] + tag]).astype(np.uint32).view(np.int32)
 
         if program.posterior:
-            noise = _draw_noise((n_members, n_samples, network.n_layer_weights), self._device)(
-                tf.constant(stream(WEIGHTS))
-            )
-            drawn["noise"] = self._padding.own_weights(noise.numpy())
+            draw = _draw_noise((n_members, n_samples, network.n_layer_weights), self._device)
+            drawn["noise"] = self._padding.own_weights(draw(tf.constant(stream(WEIGHTS))).numpy())
         if program.dropout and network.n_units:
             n_rows = self._buffers[0].shape[2]
             # The shape decides which number stands where.
@@ -104,7 +109,7 @@ class Trainer:
             drawn["masks"] = masks.reshape(n_members, n_samples, n_rows, network.n_units)
         return drawn
 
-    def run(self, X, y, weight, learning_rate):
+    def run(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, learning_rate: np.ndarray) -> np.ndarray:
         """Take K steps.
 
         Parameters
@@ -121,13 +126,14 @@ class Trainer:
             Loss of each step before its update.
         """
         if self._compiled is None:
-            n_features, n_targets = self._program.network.n_features, y.shape[-1]
-            self._stretch = _stretch_length(*X.shape[1:3], n_features, n_targets)
+            (_, n_members, n_rows, _), n_targets = X.shape, y.shape[-1]
+            n_features = self._program.network.n_features
+            self._stretch = _stretch_length(n_members, n_rows, n_features, n_targets)
             n_compiled = _compile.cache_info().misses
-            self._compiled = _compile(self._program, self._stretch, *X.shape[1:3], n_targets, self._device)
+            self._compiled = _compile(self._program, self._stretch, n_members, n_rows, n_targets, self._device)
             if _compile.cache_info().misses > n_compiled:
                 _warn_of_many_maps()
-            shapes = ((*X.shape[1:3], n_features), y.shape[1:], weight.shape[1:], ())
+            shapes = ((n_members, n_rows, n_features), y.shape[1:], weight.shape[1:], ())
             self._buffers = [np.zeros((self._stretch, *shape), np.float32) for shape in shapes]
         inputs, *rest = self._buffers
         arrays = [(inputs[..., : X.shape[-1]], X), *zip(rest, (y, weight, learning_rate), strict=True)]
@@ -139,8 +145,8 @@ class Trainer:
                 buffer[:n] = array[start : start + n]
             control = np.array([*self._seed, self._n_steps, self._n_updates, n], np.uint32).view(np.int32)
             with tf.device(self._device):
-                inputs = [tf.constant(a) for a in (*self._buffers, control)]
-                *self._state, loss = self._compiled(*self._state, *inputs, self._knobs, *self._features)
+                batch = [tf.constant(a) for a in (*self._buffers, control)]
+                *self._state, loss = self._compiled(*self._state, *batch, self._knobs, *self._features)
             self._n_steps += n
             self._n_updates += n
             losses.append(loss.numpy()[:n])
@@ -148,7 +154,7 @@ class Trainer:
 
 
 @cache
-def _compile(program, stretch, n_members, n_rows, n_targets, device):
+def _compile(program: Program, stretch: int, n_members: int, n_rows: int, n_targets: int, device: str) -> Any:
     """Trace the function of up to `stretch` steps for these shapes; XLA compiles it at its first call."""
     network = program.network
     n_vectors = sum(t.shape[1] for t in network.hidden_kernels) if program.spectral_norm else 0
@@ -161,23 +167,44 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
     signature += [tf.TensorSpec((5,), tf.int32), tf.TensorSpec((n_knobs,))]
     signature += [tf.TensorSpec(shape) for shape in network.fixed_shapes.values()]
 
-    def steps(theta, first, second, square, vectors, X, y, weight, learning_rate, control, knobs, *features):
+    def steps(
+        theta: tf.Tensor,
+        first: tf.Tensor,
+        second: tf.Tensor,
+        square: tf.Tensor,
+        vectors: tf.Tensor,
+        X: tf.Tensor,
+        y: tf.Tensor,
+        weight: tf.Tensor,
+        learning_rate: tf.Tensor,
+        control: tf.Tensor,
+        knobs: tf.Tensor,
+        *features: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...]:
         seed0, seed1, n_steps, n_updates, n = tf.unstack(control)
-        knobs = _named(knobs, network.head.n_fixed)
-        features = dict(zip(network.fixed_shapes, features, strict=True))
+        named = _named(knobs, network.head.n_fixed)
+        fixed = dict(zip(network.fixed_shapes, features, strict=True))
         if network.n_inducing:
-            features["transposed"] = tf.transpose(features["feature_kernel"])
+            fixed["transposed"] = tf.transpose(fixed["feature_kernel"])
 
-        def step(i, theta, first, second, square, vectors, losses):
+        def step(
+            i: tf.Tensor,
+            theta: tf.Tensor,
+            first: tf.Tensor,
+            second: tf.Tensor,
+            square: tf.Tensor,
+            vectors: tf.Tensor,
+            losses: tf.TensorArray,
+        ) -> tuple[Any, ...]:
             streams = [tf.stack([seed0 + n_steps + i, seed1 + tag]) for tag in (WEIGHTS, MASKS)]
             with tf.GradientTape() as tape:
                 tape.watch(theta)
-                loss = _batch_loss(program, theta, X[i], y[i], weight[i], knobs, features, streams)
+                loss = _batch_loss(program, theta, X[i], y[i], weight[i], named, fixed, streams)
             gradient = tape.gradient(loss, theta)
             moments = first, second, square, n_updates + i + 1
-            theta, first, second, square = adam(program, theta, gradient, *moments, learning_rate[i], knobs)
+            theta, first, second, square = adam(program, theta, gradient, *moments, learning_rate[i], named)
             if n_vectors:
-                theta, vectors = bound_spectral_norms(network, theta, vectors, knobs["spec_norm_bound"])
+                theta, vectors = bound_spectral_norms(network, theta, vectors, named["spec_norm_bound"])
             return i + 1, theta, first, second, square, vectors, losses.write(i, loss)
 
         losses = tf.TensorArray(tf.float32, stretch, element_shape=(n_members,))
@@ -191,7 +218,7 @@ def _compile(program, stretch, n_members, n_rows, n_targets, device):
 
 
 @cache
-def _draw_noise(shape, device):
+def _draw_noise(shape: tuple[int, ...], device: str) -> Any:
     """Compiled function of a stream that gives the noise of a step: what a step draws, XLA draws."""
     with tf.device(device):
         draw = tf.function(lambda stream: standard_normals(shape, stream), jit_compile=True, autograph=False)
@@ -199,14 +226,23 @@ def _draw_noise(shape, device):
 
 
 @cache
-def _draw_masks(shape, device):
+def _draw_masks(shape: tuple[int, ...], device: str) -> Any:
     """Compiled function of a stream and a dropout rate that gives the masks of a step."""
     with tf.device(device):
         draw = tf.function(lambda stream, rate: dropout_masks(shape, rate, stream), jit_compile=True, autograph=False)
         return draw.get_concrete_function(tf.TensorSpec((2,), tf.int32), tf.TensorSpec(()))
 
 
-def _batch_loss(program, theta, X, y, weight, knobs, features, streams):
+def _batch_loss(
+    program: Program,
+    theta: tf.Tensor,
+    X: tf.Tensor,
+    y: tf.Tensor,
+    weight: tf.Tensor,
+    knobs: dict[str, tf.Tensor],
+    features: dict[str, tf.Tensor],
+    streams: list[tf.Tensor],
+) -> tf.Tensor:
     """Loss of one step for each member, shape (M,)."""
     network = program.network
     weights, penalty = theta, 0.0
@@ -227,19 +263,19 @@ def _batch_loss(program, theta, X, y, weight, knobs, features, streams):
     return data + penalty
 
 
-def _named(knobs, n_fixed):
+def _named(knobs: tf.Tensor, n_fixed: int) -> dict[str, tf.Tensor]:
     """Unpack the knobs."""
     scalars, fixed, prior_scale = tf.split(knobs, [len(SCALARS), n_fixed, knobs.shape[0] - len(SCALARS) - n_fixed])
     return dict(zip(SCALARS, tf.unstack(scalars), strict=True)) | {"fixed": fixed, "prior_scale": prior_scale}
 
 
-def _stretch_length(n_members, n_rows, n_features, n_targets):
+def _stretch_length(n_members: int, n_rows: int, n_features: int, n_targets: int) -> int:
     """Most steps of one call: a power of two, so that few shapes are compiled."""
     fitting = STRETCH_BYTES // (4 * n_members * n_rows * (n_features + n_targets + 1))
     return 2 ** int(np.log2(np.clip(fitting, 1, MAX_STEPS)))
 
 
-def _warn_of_many_maps():
+def _warn_of_many_maps() -> None:
     """Say so before Linux ends the process: compiled functions hold memory maps for as long as it lives."""
     maps, limit = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
     if not (maps.exists() and limit.exists()):
@@ -256,7 +292,7 @@ def _warn_of_many_maps():
         warnings.warn(text, UserWarning, stacklevel=2)
 
 
-def _device_name(device):
+def _device_name(device: str) -> str:
     if device != "cuda":
         return "/CPU:0"
     if not tf.config.list_physical_devices("GPU"):
