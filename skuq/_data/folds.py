@@ -12,6 +12,7 @@ that it has trained on. :func:`count_copies` tells the two apart.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -115,7 +116,14 @@ class Folds:
         return inside if part.fold == k else self.copies[part.rows] - inside
 
 
-def divide(weight, copies, n_folds: int, strata, rng: np.random.Generator, alone=None) -> Folds:
+def divide(
+    weight: np.ndarray,
+    copies: np.ndarray,
+    n_folds: int,
+    strata: np.ndarray | None,
+    rng: np.random.Generator,
+    alone: np.ndarray | None = None,
+) -> Folds:
     """Divide rows among folds, copy by copy.
 
     Each copy goes to a fold at random, as if it were a row by itself: a row of m copies has a multivariate hypergeometric
@@ -150,7 +158,7 @@ def divide(weight, copies, n_folds: int, strata, rng: np.random.Generator, alone
     return Folds(weight, copies, counts=counts)
 
 
-def assign_folds(n_rows: int, n_folds: int, strata, rng: np.random.Generator) -> np.ndarray:
+def assign_folds(n_rows: int, n_folds: int, strata: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """Fold number of each row: sizes differ by at most one, and classes spread evenly.
 
     Parameters
@@ -173,7 +181,7 @@ def assign_folds(n_rows: int, n_folds: int, strata, rng: np.random.Generator) ->
     return folds
 
 
-def count_copies(X, y, weight) -> np.ndarray:
+def count_copies(X: Any, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """How many rows each merged row stands for, as far as holding some of them out is concerned.
 
     Rows with equal X coincide by chance, and each of the rows that a weight stands for is one of its own, if the table says so
@@ -204,7 +212,7 @@ def count_copies(X, y, weight) -> np.ndarray:
     return copies if by_chance else np.ones_like(copies)
 
 
-def _unit(weight) -> float:
+def _unit(weight: np.ndarray) -> float:
     """Weight of one row: 1 where all weights are integers, else the largest number of which all are multiples.
 
     So counts, and counts over their sum, say the same. Other weights count as they are; the least is at least one row.
@@ -222,7 +230,7 @@ def _unit(weight) -> float:
     return float(min(1.0, weight.min()))
 
 
-def _new_settings(X) -> np.ndarray:
+def _new_settings(X: Any) -> np.ndarray:
     """Whether each row's X differs from that of the row before."""
     if sparse.issparse(X):
         differs = np.asarray(abs(X[1:] - X[:-1]).sum(axis=1)).ravel() != 0
@@ -233,7 +241,7 @@ def _new_settings(X) -> np.ndarray:
     return np.append(True, differs)
 
 
-def _disagreement(y, copies, first) -> float:
+def _disagreement(y: np.ndarray, copies: np.ndarray, first: np.ndarray) -> float:
     """How often two rows of equal X have different targets, over how often any two rows have."""
     _, target = np.unique(y, axis=0, return_inverse=True)
     any_two = _apart(np.bincount(target.ravel(), weights=copies)[None])
@@ -247,13 +255,13 @@ def _disagreement(y, copies, first) -> float:
     return float(np.average(apart, weights=n_same) / any_two)
 
 
-def _apart(count) -> float:
+def _apart(count: np.ndarray) -> float:
     """Probability that two of several rows differ, from how many there are of each kind."""
     total = count.sum()
     return float((1 - np.sum((count / total) ** 2)) * total / (total - 1)) if total > 1 else 0.0
 
 
-def _coincidences(X) -> float:
+def _coincidences(X: Any) -> float:
     """Other rows with which a row of X coincides by chance, were the columns independent; X holds different rows."""
     n_rows = X.shape[0]
     pairs = n_rows * (n_rows - 1)

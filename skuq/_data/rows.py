@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -19,7 +20,7 @@ PASS_NUMBERS = 2**20
 DENSE_NUMBERS = 2**23
 
 
-def canonical_rows(X, y, sample_weight) -> tuple[np.ndarray, np.ndarray]:
+def canonical_rows(X: Any, y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Merge equal rows, drop rows of weight 0, and sort by content.
 
     A row that stands twice and a row of weight 2 are the same data, so they must train the same model, to the last
@@ -50,7 +51,7 @@ def canonical_rows(X, y, sample_weight) -> tuple[np.ndarray, np.ndarray]:
     return order[starts], np.add.reduceat(sample_weight[order], starts)
 
 
-def _sort_ties(order, new, columns) -> None:
+def _sort_ties(order: np.ndarray, new: np.ndarray, columns: np.ndarray) -> None:
     """Sort the rows that still tie by the first column, what ties then by the second, and so on; in place.
 
     Only rows that tie are looked at again, so continuous features cost one sort.
@@ -72,11 +73,11 @@ def _sort_ties(order, new, columns) -> None:
         new[tied] |= _differs(column[order[tied]])
 
 
-def _differs(values) -> np.ndarray:
+def _differs(values: np.ndarray) -> np.ndarray:
     return np.append(True, values[1:] != values[:-1])
 
 
-def _sort_sparse(X, rows) -> tuple[np.ndarray, np.ndarray]:
+def _sort_sparse(X: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`rows` of a CSR matrix in the order of the same rows when dense, and whether each differs from the one before.
 
     Where two rows first differ, in column c, the order of their values there is theirs. Written as its values other than 0,
@@ -109,7 +110,7 @@ def _sort_sparse(X, rows) -> tuple[np.ndarray, np.ndarray]:
     return order, new
 
 
-def canonical_csr(X, without_zeros: bool = False):
+def canonical_csr(X: Any, without_zeros: bool = False) -> Any:
     """CSR matrix that stores each value once, columns in order; `X` itself where it is so, and never changed."""
     if not X.has_canonical_format:
         X = X.copy()
@@ -145,7 +146,7 @@ class SparseRows:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def dense(self, index=slice(None)) -> np.ndarray:
+    def dense(self, index: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Some rows, of shape (n_rows, n_features), float32; negative indices count from the end."""
         values = self.values[index]
         out = np.empty(values.shape, np.float32)
@@ -153,7 +154,7 @@ class SparseRows:
         out[np.repeat(np.arange(len(out)), np.diff(values.indptr)), values.indices] = values.data
         return out
 
-    def take(self, index) -> "SparseRows":
+    def take(self, index: np.ndarray | slice) -> "SparseRows":
         """Some rows, as sparse as they are."""
         return SparseRows(self.values[index], self.zero)
 
@@ -186,7 +187,7 @@ class Standardizer:
     constant: np.ndarray | bool = False
 
     @classmethod
-    def fit(cls, X, sample_weight) -> "Standardizer":
+    def fit(cls, X: Any, sample_weight: np.ndarray) -> "Standardizer":
         """Weighted mean and standard deviation, by scikit-learn's StandardScaler."""
         # StandardScaler takes the sum of the weights for a count when it judges whether a column is constant.
         sample_weight = sample_weight / sample_weight.mean()
@@ -221,7 +222,9 @@ class Standardizer:
         return Standardizer(self.shift, scale, self.constant)
 
     @classmethod
-    def by_mean(cls, y, sample_weight, exposure=None, of_positive=False) -> "Standardizer":
+    def by_mean(
+        cls, y: np.ndarray, sample_weight: np.ndarray, exposure: np.ndarray | None = None, of_positive: bool = False
+    ) -> "Standardizer":
         """Weighted mean of y as the scale, without a shift; 1 where it is not positive.
 
         Parameters
@@ -249,7 +252,7 @@ class Standardizer:
         """Leave values as they are."""
         return cls(np.zeros(n_columns), np.ones(n_columns))
 
-    def __call__(self, X) -> np.ndarray:
+    def __call__(self, X: Any) -> np.ndarray:
         """Standardised float32 rows, dense."""
         if sparse.issparse(X):
             return self.sparse_rows(X).dense()
@@ -259,11 +262,11 @@ class Standardizer:
             out[rows] = self._scaled(X[rows], slice(None))
         return out
 
-    def rows(self, X) -> np.ndarray | SparseRows:
+    def rows(self, X: Any) -> np.ndarray | SparseRows:
         """Standardised rows, as sparse as they came."""
         return self.sparse_rows(X) if sparse.issparse(X) else self(X)
 
-    def sparse_rows(self, X) -> SparseRows:
+    def sparse_rows(self, X: Any) -> SparseRows:
         """Standardised rows of a CSR matrix, with the same numbers as dense ones."""
         X = canonical_csr(X)
         data = np.empty(len(X.data), np.float32)
@@ -273,12 +276,12 @@ class Standardizer:
         zero = self._scaled(np.zeros(X.shape[1]), slice(None)).astype(np.float32)
         return SparseRows(sparse.csr_array((data, X.indices, X.indptr), shape=X.shape), zero)
 
-    def _scaled(self, values, columns) -> np.ndarray:
+    def _scaled(self, values: np.ndarray, columns: np.ndarray | slice) -> np.ndarray:
         z = (values - self.shift[columns]) / self.scale[columns]
         return np.clip(z, -INPUT_LIMIT, INPUT_LIMIT)
 
 
-def _columns_to_sum(X) -> list:
+def _columns_to_sum(X: Any) -> list:
     """Columns whose moments are found together, and whether as dense ones.
 
     A sparse table that is small enough is summed as a dense one, to have the same moments to the last bit. In a wide one a
@@ -294,7 +297,7 @@ def _columns_to_sum(X) -> list:
     return [*groups, (rest, False)] if len(rest) else groups
 
 
-def _columns_of(block, columns, dense):
+def _columns_of(block: Any, columns: np.ndarray, dense: np.ndarray) -> np.ndarray:
     if not sparse.issparse(block):
         return block
     block = block[:, columns]

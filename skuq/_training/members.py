@@ -5,7 +5,9 @@ siblings do in its place: they train beside it, each without another fold, and t
 keeps the weights of the moment at which the siblings predict their held-out rows best, unless it has itself gone astray.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from .._data.rows import DENSE_NUMBERS, SparseRows
 from .._model.heads import link_parameters
 from .._model.network import Network
 from .._model.threads import Scratch, single_blas_thread
-from .loop import Rows
+from .loop import Rows, Score
 
 # More held-out rows than this do not make a score noticeably sharper.
 MAX_HELD_OUT = 4000
@@ -61,7 +63,14 @@ class Members:
         training, held_out = ([own[m] for m in which] for own in (self.training, self.held_out))
         return Members(len(which), np.arange(len(which)), training, held_out)
 
-    def scorer(self, rows: Rows, network: Network, target, weights_of, features):
+    def scorer(
+        self,
+        rows: Rows,
+        network: Network,
+        target: Any,
+        weights_of: Callable[[np.ndarray], np.ndarray],
+        features: dict[str, np.ndarray],
+    ) -> Score:
         """Held-out score of trained parameters: (n_members, n_parameters) → (n_members,), in nats, lower is better.
 
         A learned noise is rescaled to the held-out rows before it is scored: early in training the mean is worth
@@ -79,7 +88,7 @@ class Members:
         fitting = HeldOut(np.arange(self.count), [compared] * self.count, rows, network, target, features)
         leeway = ASTRAY * network.head.n_outputs
 
-        def score(parameters):
+        def score(parameters: np.ndarray) -> np.ndarray:
             weights = weights_of(parameters)
             fit = fitting(weights)
             siblings = fit[self.scored]
@@ -95,7 +104,13 @@ class Members:
 
 
 def plan_members(
-    n_networks: int, early_stopping, validation_fraction: float, rows: Rows, strata, rng, n_siblings: int
+    n_networks: int,
+    early_stopping: bool | str,
+    validation_fraction: float,
+    rows: Rows,
+    strata: np.ndarray | None,
+    rng: np.random.Generator,
+    n_siblings: int,
 ) -> Members:
     """Divide the rows among `n_networks` networks.
 
@@ -142,7 +157,15 @@ class HeldOut:
         As :meth:`Members.scorer` has them.
     """
 
-    def __init__(self, scored, parts: list[Part], rows: Rows, network: Network, target, features):
+    def __init__(
+        self,
+        scored: np.ndarray,
+        parts: list[Part],
+        rows: Rows,
+        network: Network,
+        target: Any,
+        features: dict[str, np.ndarray],
+    ) -> None:
         self.network, self.target, self.features = network, target, features
         self.scored = scored
         size = max(len(part) for part in parts)
@@ -169,14 +192,14 @@ class HeldOut:
             loss = self._loss(*self.target.head.of_rows(parameters, self.y))
         return np.where(np.isfinite(loss), loss, np.inf)
 
-    def _inputs(self, index):
+    def _inputs(self, index: np.ndarray) -> np.ndarray:
         X = self.rows.dense(index.ravel()).reshape(*index.shape, -1)
         return self.network.inputs(X, self.features)
 
-    def _raw(self, views):
+    def _raw(self, views: dict[str, np.ndarray]) -> np.ndarray:
         """Raw outputs of these networks at their rows, (n_scored, n_rows, n_raw), float64."""
 
-        def raw(X):
+        def raw(X: np.ndarray) -> np.ndarray:
             return self.network.raw_outputs(views, X, fixed=self.features, scratch=self.scratch).astype(float)
 
         if self.X is not None:
@@ -185,7 +208,7 @@ class HeldOut:
         starts = range(0, self.index.shape[1], step)
         return np.concatenate([raw(self._inputs(self.index[:, i : i + step])) for i in starts], axis=1)
 
-    def _loss(self, parameters, y):
+    def _loss(self, parameters: dict[str, np.ndarray], y: np.ndarray) -> np.ndarray:
         head, weight = self.target.head, self.weight
         # A fold may hold nothing but rows of a class of weight 0.
         total = np.maximum(weight.sum(axis=1), np.finfo(float).tiny)

@@ -6,9 +6,16 @@ the draws already spread, less noise is needed. They can be fitted by likelihood
 share of them inside intervals.
 """
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
+
+from .._data.folds import Part
+from ..likelihoods import Likelihood
+from .loop import Rows
 
 # A mixture's factor is sought between these, as multiples of what its draws need one by one.
 SMALLEST, LARGEST = 0.25, 4.0
@@ -27,7 +34,9 @@ NOTICEABLE = 0.01
 LIMIT_LEVELS = (0.9, 0.95, 0.98, 1.0)
 
 
-def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:
+def mixture_factor(
+    likelihood: Likelihood, parameters: dict[str, np.ndarray], y: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
     """Factors of the noise that maximise the likelihood of `y` under the mixture of the draws, (n_outputs,).
 
     Parameters
@@ -54,14 +63,16 @@ def mixture_factor(likelihood, parameters, y, weight) -> np.ndarray:
     return np.array(factors)
 
 
-def _by_output(likelihood, parameters, y, weight):
+def _by_output(
+    likelihood: Likelihood, parameters: dict[str, np.ndarray], y: np.ndarray, weight: np.ndarray
+) -> Iterator[Any]:
     """For each output: mean of −log p as a function of the factor, parameters, and targets (n_rows, 1)."""
     parameters = {name: np.broadcast_to(values, parameters["loc"].shape) for name, values in parameters.items()}
     for j in range(y.shape[1]):
         own = {name: values[..., j : j + 1] for name, values in parameters.items()}
         target = y[:, j : j + 1]
 
-        def loss(factor, own=own, target=target):
+        def loss(factor: float, own: dict[str, np.ndarray] = own, target: np.ndarray = target) -> float:
             density = likelihood.logpdf(target, {**own, "scale": own["scale"] * factor})
             log_mean = logsumexp(density, axis=0)[:, 0] - np.log(len(density))
             return -float(np.average(log_mean, weights=weight))
@@ -69,7 +80,9 @@ def _by_output(likelihood, parameters, y, weight):
         yield loss, own, target
 
 
-def coverage_factor(likelihood, parameters, y, weight, start) -> np.ndarray:
+def coverage_factor(
+    likelihood: Likelihood, parameters: dict[str, np.ndarray], y: np.ndarray, weight: np.ndarray, start: np.ndarray
+) -> np.ndarray:
     """Factors of the noise with which central intervals of the mixture hold `COVERAGE` of the rows, (n_outputs,).
 
     Where that costs more than `AFFORDABLE` of the mean log likelihood, as it does where a spike in the targets holds its
@@ -93,14 +106,16 @@ def coverage_factor(likelihood, parameters, y, weight, start) -> np.ndarray:
     return np.array([_affordable(loss, likeliest, factor) for (loss, *_), likeliest, factor in each])
 
 
-def _affordable(loss, likeliest, wanted) -> float:
+def _affordable(loss: Callable[[float], float], likeliest: float, wanted: float) -> float:
     """`wanted`, or a factor between it and the likeliest, the nearer to the likeliest the more `wanted` costs."""
     cost = loss(wanted) - loss(likeliest)
     share = AFFORDABLE / cost if cost > AFFORDABLE else 1.0
     return float(likeliest * (wanted / likeliest) ** share)
 
 
-def fit_siblings(likelihood, mixtures, rows, held_out) -> tuple[np.ndarray, float]:
+def fit_siblings(
+    likelihood: Likelihood, mixtures: list[dict[str, np.ndarray]], rows: Rows, held_out: list[Part]
+) -> tuple[np.ndarray, float]:
     """Fit the noise of an estimator whose siblings hold rows out: one factor for all siblings' rows.
 
     The siblings' rows are few, and a quantile of few rows is rough: the factor is the geometric mean of those that serve the
@@ -133,7 +148,9 @@ def fit_siblings(likelihood, mixtures, rows, held_out) -> tuple[np.ndarray, floa
     return np.sqrt(likeliest * coverage_factor(likelihood, joined, y, weight, likeliest)), loss
 
 
-def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
+def ensemble_factor(
+    likelihood: Likelihood, parameters: dict[str, np.ndarray], rows: Rows, held_out: list[Part]
+) -> np.ndarray:
     """Factor of the noise of an ensemble whose members each hold other rows out, (n_outputs,).
 
     Only one member has not seen a given row, but the ensemble's answer at a new row is the mixture of all. That mixture
@@ -179,7 +196,9 @@ def ensemble_factor(likelihood, parameters, rows, held_out) -> np.ndarray:
     return coverage_factor(*imitated, mixture_factor(*imitated))
 
 
-def _members_apart(loc, has_seen, error, holder, weight) -> tuple[np.ndarray, np.ndarray]:
+def _members_apart(
+    loc: np.ndarray, has_seen: np.ndarray, error: np.ndarray, holder: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Whether each member is far from the others at rows that it has seen, and errs more at rows that it has not.
 
     Two arrays of shape (n_members, n_outputs); in each output less than half of the members are either. A member that is far
@@ -197,7 +216,9 @@ def _members_apart(loc, has_seen, error, holder, weight) -> tuple[np.ndarray, np
     return far, wrong
 
 
-def scale_limit(likelihood, mixtures, rows, parts, log_scale) -> np.ndarray:
+def scale_limit(
+    likelihood: Likelihood, mixtures: list[dict[str, np.ndarray]], rows: Rows, parts: list[Part], log_scale: np.ndarray
+) -> np.ndarray:
     """Largest scale of log y that rows support, (1, 1, n_outputs), for a mean that one row's scale must not rule.
 
     The mean of a log-normal y is exp(loc + scale² / 2) and so grows with the largest scales, which few rows speak for, as none of
@@ -240,13 +261,15 @@ def scale_limit(likelihood, mixtures, rows, parts, log_scale) -> np.ndarray:
     return np.array(limits)[None, None]
 
 
-def targets_and_weights(rows, parts) -> tuple[np.ndarray, np.ndarray]:
+def targets_and_weights(rows: Rows, parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
     """Targets (n_rows, n_outputs), float64, and weights (n_rows,) of some parts of the rows, one after the other."""
     y = np.concatenate([rows.y[part.rows] for part in parts]).astype(float)
     return y, np.concatenate([part.weights(rows.weight) for part in parts])
 
 
-def unseen_variance(error, pull, seen, n_others, weight) -> np.ndarray:
+def unseen_variance(
+    error: np.ndarray, pull: np.ndarray, seen: np.ndarray, n_others: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
     """Variance of the members at rows that none of them has seen, (n_outputs,): between two bounds, their geometric mean.
 
     The one is the variance of the members which have seen the rows. The other: say the member that has not seen a row errs
@@ -271,7 +294,7 @@ def unseen_variance(error, pull, seen, n_others, weight) -> np.ndarray:
     weight : ndarray of shape (n_rows,)
     """
 
-    def mean(values):
+    def mean(values: Any) -> np.ndarray:
         return np.average(values, axis=0, weights=weight)
 
     total, product = mean(error**2), -mean(error * pull)

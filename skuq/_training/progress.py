@@ -1,6 +1,8 @@
 """Who watches a fit: a progress bar where ``verbose`` is on, and scikit-learn's callbacks (1.9 and later)."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -11,7 +13,7 @@ except ImportError:  # scikit-learn before 1.9
 
 
 @contextmanager
-def callbacks(estimator):
+def callbacks(estimator: Any) -> Iterator[Any]:
     """Call the callbacks of an estimator at the beginning and at the end of its fit.
 
     Gives the context of the fit, below which its epochs are tasks, or None where nobody called ``set_callbacks``. Callbacks
@@ -27,7 +29,7 @@ def callbacks(estimator):
 
 
 @contextmanager
-def watched(estimator, context, n_epochs: int):
+def watched(estimator: Any, context: Any, n_epochs: int) -> Iterator[Any]:
     """Give a function (epochs done, epochs in all, loss) for `train` that tells all who watch, or None where nobody does.
 
     The function returns whether a callback asks training to stop.
@@ -42,7 +44,7 @@ def watched(estimator, context, n_epochs: int):
 
 
 @contextmanager
-def _progress_bar(name, n_epochs):
+def _progress_bar(name: str, n_epochs: int) -> Iterator[Any]:
     from tqdm.auto import tqdm
 
     with tqdm(total=n_epochs, desc=name, unit="epoch") as bar:
@@ -55,7 +57,7 @@ def _progress_bar(name, n_epochs):
 
 
 @contextmanager
-def _epoch_tasks(estimator, context, n_epochs):
+def _epoch_tasks(estimator: Any, context: Any, n_epochs: int) -> Iterator[Any]:
     """One task for training and one below it for each epoch; epochs come in stretches of up to a second."""
     training = context.subcontext("train", max_subtasks=n_epochs).call_on_fit_task_begin(estimator=estimator)
     told = 0
