@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..._model.threads import single_blas_thread
+from .. import _protocol
 from .._protocol import Knobs, Program
 from ._graph import Replayed
 from ._losses import head_gradient, negative_log_likelihood
@@ -24,7 +25,7 @@ HISTORY_FLOATS, NOISE_FLOATS = 1 << 18, 1 << 16
 MAX_STEPS_AHEAD = 64
 
 
-class Trainer:
+class Trainer(_protocol.Trainer):
     """Trains the members of one program; see ``skuq/backends/_protocol.py``.
 
     Parameters

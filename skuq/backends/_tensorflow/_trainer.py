@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .. import _protocol
 from .._protocol import Knobs, Program
 from ._elementary import dropout_masks, standard_normals
 from ._losses import negative_log_likelihood
@@ -34,7 +35,7 @@ MANY_MAPS = 0.85
 WEIGHTS, MASKS = 0, 1
 
 
-class Trainer:
+class Trainer(_protocol.Trainer):
     """Adam on M members at once, with proximal and projection steps; see ``skuq/backends/_protocol.py``.
 
     Parameters
