@@ -7,7 +7,6 @@ functions still extend beyond the data. A feature of two values stays alone: any
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -53,7 +52,7 @@ class Encoding:
         """Number of encoded features where some are not, as :class:`skuq._model.network.Network` has it; else None."""
         return None if not self.n_bins or self.features.all() else int(self.features.sum())
 
-    def fit(self, X: np.ndarray | SparseRows, weight: np.ndarray) -> dict[str, np.ndarray]:
+    def fit(self, X, weight: np.ndarray) -> dict[str, np.ndarray]:
         """Arrays of the encoding that the network computes with; none where nothing is encoded.
 
         Parameters
@@ -74,7 +73,7 @@ class Encoding:
         return arrays if self.n_encoded is None else {**arrays, "encoded": columns}
 
 
-def many_valued(X: Any) -> np.ndarray:
+def many_valued(X) -> np.ndarray:
     """Which features have more than two different values, ndarray of bool, shape (n_features,).
 
     Parameters
@@ -99,7 +98,7 @@ def many_valued(X: Any) -> np.ndarray:
     return found
 
 
-def _many_valued_sparse(X: Any) -> np.ndarray:
+def _many_valued_sparse(X):
     n_features = X.shape[1]
     first, second = np.full((2, n_features), np.nan)  # values other than 0
     third = np.zeros(n_features, bool)
@@ -157,11 +156,11 @@ def fit_bins(X: np.ndarray, weight: np.ndarray, n_bins: int) -> np.ndarray:
     return bins.astype(np.float32)
 
 
-def _step(X: Any) -> int:
+def _step(X):
     return -(-X.shape[0] // MAX_ROWS)
 
 
-def _edges(values: np.ndarray, weight: np.ndarray, n_bins: int) -> np.ndarray:
+def _edges(values, weight, n_bins):
     """Different weighted quantiles of a column in ascending order, its ends included."""
     total = np.cumsum(weight)
     share = total / total[-1]
@@ -174,14 +173,14 @@ def _edges(values: np.ndarray, weight: np.ndarray, n_bins: int) -> np.ndarray:
     return np.array(edges)
 
 
-def _moments_of_parts(values: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments_of_parts(values, weight, edges):
     """Weighted mean and variance of each bin's part, 0 before its edges and 1 after them, of a column in ascending order."""
     n_bins = len(edges) - 1
     bounds = np.searchsorted(values, edges[1:-1], side="right")
     own = np.repeat(np.arange(n_bins), np.diff(bounds, prepend=0, append=len(values)))
     part = np.clip((values - edges[own]) / np.diff(edges)[own], 0, 1)
 
-    def within(numbers: np.ndarray | float) -> np.ndarray:
+    def within(numbers):
         return np.bincount(own, weight * numbers, n_bins)
 
     share = within(1.0)
