@@ -259,7 +259,7 @@ def test_a_scale_mixture_may_have_one_component(prior_mix, backend):
 
 
 @some_cases(*LIKELIHOODS, "two-classes", "resnet-relu")
-@pytest.mark.parametrize("size", [0.0, 50.0])
+@pytest.mark.parametrize("size", [-50.0, 0.0, 50.0])
 def test_extreme_outputs_stay_finite(size, name, backend):
     given = CASES[name]
     ours = trainer_of(backend, given, np.full((N_MEMBERS, given.program.n_parameters), size, np.float32))
