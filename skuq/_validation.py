@@ -1,10 +1,12 @@
 """What users pass, and how a wrong one is told what is right."""
 
 from functools import wraps
+from numbers import Integral
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.validation import _check_sample_weight
 
 COVERAGE_EXAMPLE = "For 90 % pass coverage=0.9."
 
@@ -15,6 +17,23 @@ def check_levels(name: str, values, example: str) -> np.ndarray:
     if levels.ndim > 1 or levels.size == 0 or not np.all((levels > 0) & (levels < 1)):
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {values!r}. {example}")
     return levels
+
+
+def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
+    """Weights of the rows, ≥ 0 and not all zero, float64."""
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not np.any(weight > 0):
+        raise ValueError("Sample weights must contain at least one non-zero number; all weights are zero.")
+    return weight
+
+
+def seed_entropy(random_state: Any) -> int | None:
+    """Entropy for a SeedSequence: the seed itself, a number from the caller's generator, or the system's."""
+    if random_state is None:
+        return None
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return int(random_state.randint(2**31 - 1))
 
 
 # What other libraries call the probability inside an interval or set, and the one outside.

@@ -2,18 +2,17 @@
 
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import ClassVar
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ._estimator.auto import AUTO
 from ._estimator.base import Estimator
 from ._estimator.classification import ClassifierTask
 from ._estimator.parameters import estimator, inherited, parameter
 from ._estimator.regression import RegressorTask
 from ._model.draws import PosteriorDraws
 from ._model.variational import MAX_FULL_COVARIANCE, Posterior
-from ._training.noise import SPREADS
 from .backends import Program
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -84,10 +83,6 @@ class _BNN(Estimator):
 
     n_bins: int = inherited(Estimator, "n_bins", 16)
 
-    # Each sibling costs n_train_samples networks; two say when to stop well enough.
-    _n_siblings = 2
-    _spreads: ClassVar[tuple] = SPREADS
-
     def _posterior(self, network) -> Posterior:
         posterior = Posterior(network, self.posterior)
         if self.posterior == "full_covariance":
@@ -98,6 +93,10 @@ class _BNN(Estimator):
                     f"at most {MAX_FULL_COVARIANCE} are allowed. Use smaller hidden_layer_sizes or posterior='mean_field'."
                 )
         return posterior
+
+    def _may_encode(self, likelihood):
+        # The covariance of a layer grows with the square of its inputs.
+        return self.posterior == "mean_field" and super()._may_encode(likelihood)
 
     def _program(self, network):
         return Program(
@@ -200,11 +199,7 @@ class BNNRegressor(RegressorTask, _BNN):
     (100, 5)
     """
 
-    _auto_steps = 200
-
-    def _encodes(self):
-        # The covariance of a layer grows with the square of its inputs.
-        return self.posterior == "mean_field" and super()._encodes()
+    _auto = AUTO["BNNRegressor"]
 
 
 @estimator
@@ -234,3 +229,5 @@ class BNNClassifier(ClassifierTask, _BNN):
     >>> model.predict_set(X[:3], coverage=0.9).shape
     (3, 2)
     """
+
+    _auto = AUTO["BNNClassifier"]

@@ -4,6 +4,7 @@ from numbers import Integral
 
 from sklearn.utils._param_validation import Interval
 
+from ._estimator.auto import AUTO
 from ._estimator.base import Estimator
 from ._estimator.classification import ClassifierTask
 from ._estimator.parameters import estimator, parameter
@@ -30,8 +31,6 @@ class _DeepEnsemble(Estimator):
         networks the batched computation is faster than any number of processes, each of which has to import the framework;
         on a GPU, which the workers would have to share, leave it at None. Prediction ignores it.""",
     )
-
-    _members_hold_out = True
 
     def _n_networks(self):
         return self.n_members
@@ -67,6 +66,8 @@ class DeepEnsembleRegressor(RegressorTask, _DeepEnsemble):
     (100,)
     """
 
+    _auto = AUTO["DeepEnsembleRegressor"]
+
 
 @estimator
 class DeepEnsembleClassifier(ClassifierTask, _DeepEnsemble):
@@ -93,3 +94,5 @@ class DeepEnsembleClassifier(ClassifierTask, _DeepEnsemble):
     >>> model.predict_uncertainty(X).epistemic.shape
     (200,)
     """
+
+    _auto = AUTO["DeepEnsembleClassifier"]

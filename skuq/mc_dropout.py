@@ -2,19 +2,18 @@
 
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import ClassVar
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from . import backends
+from ._estimator.auto import AUTO
 from ._estimator.base import Estimator
 from ._estimator.classification import ClassifierTask
 from ._estimator.parameters import estimator, parameter
 from ._estimator.regression import RegressorTask
 from ._model.draws import MaskedDraws, unit_masks
-from ._training.noise import SPREADS
 
 
 @estimator
@@ -34,8 +33,6 @@ class _MCDropout(Estimator):
         """int ≥ 1
         Thinned networks in the predictive mixture, fixed when ``fit`` ends.""",
     )
-
-    _spreads: ClassVar[tuple] = SPREADS
 
     def _draws(self, problem, parameters, spread=1.0):
         rng = np.random.default_rng(problem.seeds["draws"])
@@ -113,6 +110,8 @@ class MCDropoutRegressor(RegressorTask, _MCDropout):
     True
     """
 
+    _auto = AUTO["MCDropoutRegressor"]
+
 
 @estimator
 class MCDropoutClassifier(ClassifierTask, _MCDropout):
@@ -141,3 +140,5 @@ class MCDropoutClassifier(ClassifierTask, _MCDropout):
     >>> model.predict_interval(X[:3]).shape
     (3, 2, 2)
     """
+
+    _auto = AUTO["MCDropoutClassifier"]

@@ -1,5 +1,6 @@
 """Probabilistic output layers: one network whose output is a distribution."""
 
+from ._estimator.auto import AUTO
 from ._estimator.base import Estimator
 from ._estimator.classification import ClassifierTask
 from ._estimator.parameters import estimator
@@ -38,6 +39,8 @@ class ProbabilisticRegressor(RegressorTask, Estimator):
     (4, 2)
     """
 
+    _auto = AUTO["ProbabilisticRegressor"]
+
 
 @estimator
 class ProbabilisticClassifier(ClassifierTask, Estimator):
@@ -68,3 +71,5 @@ class ProbabilisticClassifier(ClassifierTask, Estimator):
     >>> model.predict_proba(X[:2]).shape
     (2, 3)
     """
+
+    _auto = AUTO["ProbabilisticClassifier"]

@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._data.folds import Part
+from ._estimator.auto import AUTO
 from ._estimator.base import Estimator
 from ._estimator.classification import ClassifierTask
 from ._estimator.parameters import estimator, inherited, parameter
@@ -30,8 +31,6 @@ from .backends import Program
 from .likelihoods import Normal, link_parameters
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
-# Rows that each different one stands for, above which a network that fits each exactly errs by less than 1/50 nat a row.
-MANY_COPIES = 25
 
 
 @estimator
@@ -92,8 +91,6 @@ class _SNGP(Estimator):
         classifier, and likelihoods other than the normal.""",
     )
 
-    # Random features make each sibling dear; two say when to stop well enough.
-    _n_siblings = 2
     _predicts_with: ClassVar[tuple] = ("n_draws", "ridge_penalty")
 
     def _network(self, n_features, encoding, sizes, head):
@@ -230,6 +227,8 @@ class SNGPRegressor(RegressorTask, _SNGP):
     True
     """
 
+    _auto = AUTO["SNGPRegressor"]
+
     # Regression gains more from a projection that weighs the features than it loses in distance awareness.
     input_projection: str = parameter(
         "trained",
@@ -239,13 +238,6 @@ class SNGPRegressor(RegressorTask, _SNGP):
         which keeps distances but knows nothing of the target. "auto": random where the width holds all features, else
         trained.""",
     )
-
-    _auto_learning_rate = 0.01
-    _auto_steps = 200
-
-    def _encodes(self):
-        # The kernel's distances are to be those of the features.
-        return False
 
     def _refine(self, problem, members, parameters):
         """With a normal likelihood, β in closed form: the posterior mean of each network's Gaussian process."""
@@ -349,6 +341,8 @@ class SNGPClassifier(ClassifierTask, _SNGP):
     True
     """
 
+    _auto = AUTO["SNGPClassifier"]
+
     kernel_scale: float = parameter(
         2.0,
         [_POSITIVE],
@@ -378,22 +372,7 @@ class SNGPClassifier(ClassifierTask, _SNGP):
 
     validation_fraction: float = inherited(_SNGP, "validation_fraction", 0.15)
 
-    # A second network would double the time of a fit.
-    _auto_early_stopping = True
-    _auto_steps = 40
     _predicts_with = (*_SNGP._predicts_with, "mean_field_factor")
-
-    def _early_stopping(self, problem):
-        # Texts and other embeddings are told from foreign ones best by a network that was trained on all rows to the end. And
-        # where each different row stands for many, there is no noise to fit, while one fold has noise of its own.
-        copies = problem.rows.copies
-        needless = not problem.is_table or copies.sum(dtype=float) >= MANY_COPIES * len(copies)
-        return False if needless and self.early_stopping == "auto" else super()._early_stopping(problem)
-
-    def _pace(self, network):
-        # Each step moves the hidden state in proportion to the features that a trained projection adds up: hundreds of them
-        # diverge at the rate at which a fixed one needs few steps.
-        return super()._pace(network) if network.frozen_projection else (0.003, 200)
 
     def _knobs(self, problem):
         # The loss is a mean over rows: the share of the prior in it.

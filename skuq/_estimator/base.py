@@ -1,39 +1,30 @@
 """The fit ladder that all ten estimators share, and the parameters they have in common."""
 
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import backends
-from .._data.encoding import MAX_ENCODED, Encoding, many_valued
+from .._data.encoding import Encoding, many_valued
 from .._data.folds import count_copies
 from .._data.rows import Standardizer, canonical_csr, canonical_rows
 from .._model.draws import Draws
-from .._model.network import ACTIVATIONS, ARCHITECTURES, Network
+from .._model.network import Network
 from .._training.jobs import Job, group_members, report, train_group, train_in_groups
-from .._training.loop import Rows, Schedule
+from .._training.loop import Rows
 from .._training.members import Members, plan_members
 from .._training.progress import CallbackSupportMixin, callbacks, watched
-from .._validation import check_backend_name, check_columns
+from .._validation import check_backend_name, check_columns, check_weights, seed_entropy
 from ..backends import Fitted, Knobs, Program
 from ..likelihoods import Head, Likelihood
-from .parameters import estimator, parameter
+from .auto import Auto, early_stopping_of, encoding_of, is_a_table, schedule_of
+from .common import CommonParameters
+from .parameters import estimator
 from .self_calibration import Calibration, calibrate, plan_calibration
-
-_POSITIVE = Interval(Real, 0, None, closed="neither")
-_NON_NEGATIVE = Interval(Real, 0, None, closed="left")
-_AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
-# Share of the epochs, the rate still rising, in which every epoch is scored: what is mostly noise is at its best there and soon
-# past it. Members of an ensemble average their noise out and may go past it.
-WATCHED = 0.1
-# Steps of max_iter=None for each n^0.45 rows, at most, where inputs are encoded.
-ENCODED_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -138,7 +129,7 @@ class State:
 class Problem:
     """One fit, between validation and the fitted state.
 
-    `is_table` tells columns that mean something by themselves from embeddings: at most `MAX_ENCODED` of more than two values.
+    `is_table` tells columns that mean something by themselves from embeddings: see :func:`skuq._estimator.auto.is_a_table`.
     """
 
     network: Network
@@ -152,181 +143,15 @@ class Problem:
 
 
 @estimator
-class Estimator(CallbackSupportMixin, BaseEstimator):
+class Estimator(CallbackSupportMixin, CommonParameters, BaseEstimator):
     """Base of the ten: parameters in common and the ladder of ``fit``.
 
     A method gives :meth:`_program`, :meth:`_starting_parameters` and :meth:`_finish`; a task gives the targets and
     the predictions.
     """
 
-    hidden_layer_sizes: tuple = parameter(
-        (64, 64),
-        ["array-like", Interval(Integral, 1, None, closed="left")],
-        """tuple of int
-        Widths of the hidden layers; () is a linear model.""",
-    )
-    activation: str = parameter(
-        "silu",
-        [StrOptions(set(ACTIVATIONS))],
-        """{"identity", "relu", "tanh", "logistic", "silu", "gelu", "elu", "softplus"}
-        Activation of the hidden layers.""",
-    )
-    architecture: str = parameter(
-        "mlp",
-        [StrOptions(set(ARCHITECTURES))],
-        """{"mlp", "resnet"}
-        Plain layers, or residual layers h + act(hW + b) of one common width after a linear projection.""",
-    )
-    dropout_rate: float = parameter(
-        0.0,
-        [Interval(Real, 0, 1, closed="left")],
-        """float in [0, 1)
-        Share of the hidden units that each training step leaves out.""",
-    )
-    regularizer: str | None = parameter(
-        "l2",
-        [StrOptions({"l1", "l2", "elasticnet"}), None],
-        """{"l1", "l2", "elasticnet"} or None
-        Penalty on kernels (not biases). L1 is taken by a proximal step, so weights become exactly zero.""",
-    )
-    alpha: float = parameter(
-        1e-5,
-        [_NON_NEGATIVE],
-        """float ≥ 0
-        Strength of the regularizer: the loss, a weighted mean over rows on standardised data, gains
-        ``alpha * (l1_ratio * |W|_1 + (1 - l1_ratio) / 2 * |W|_2^2)``.""",
-    )
-    l1_ratio: float = parameter(
-        0.5,
-        [Interval(Real, 0, 1, closed="both")],
-        """float in [0, 1]
-        Share of L1 for ``regularizer="elasticnet"``.""",
-    )
-    input_encoding: str | None = parameter(
-        "auto",
-        [StrOptions({"auto", "piecewise_linear"}), None],
-        """{"auto", "piecewise_linear"} or None
-        "piecewise_linear": beside each feature of more than two different values stands how far it has come through each of
-        `n_bins` stretches between its quantiles (Gorishniy et al. 2022), so that steps and bends along one feature are found
-        at once; a feature of two values (one-hot columns) needs none. "auto": so for regressors with hidden layers where at
-        most 64 features have more than two values, else None; None for ``SNGPRegressor``, whose distances are those of the
-        features, for a posterior of full covariance, and under an L1 penalty, which selects features. None: the features
-        alone. ``encoded_features_`` says which features were encoded.""",
-    )
-    n_bins: int = parameter(
-        32,
-        [_AT_LEAST_ONE],
-        """int ≥ 1
-        Stretches of each encoded feature (`input_encoding`); a feature of few different values has fewer.""",
-    )
-    batch_size: int | str = parameter(
-        "auto",
-        [StrOptions({"auto"}), _AT_LEAST_ONE],
-        """int or "auto"
-        Rows of a training step. "auto": about a tenth of the rows, between 32 and 256; up to 4096, all of them, for a
-        linear model.""",
-    )
-    learning_rate: str = parameter(
-        "one_cycle",
-        [StrOptions({"one_cycle", "constant"})],
-        """{"one_cycle", "constant"}
-        Warm-up and cosine decay to zero over ``max_iter`` epochs, or a constant rate.""",
-    )
-    learning_rate_init: float | str = parameter(
-        "auto",
-        [StrOptions({"auto"}), _POSITIVE],
-        """float > 0 or "auto"
-        The constant rate of Adam, or the highest of the one-cycle rate. "auto": 0.02; 0.01 for ``SNGPRegressor``, 0.003 for
-        an ``SNGPClassifier`` of more features than units or with a trained projection, 0.05 for a linear model.""",
-    )
-    max_iter: int | None = parameter(
-        None,
-        [_AT_LEAST_ONE, None],
-        """int or None
-        Epochs. None: as many as make about 200 n^0.45 steps, between 500 and 4000, but at least 5 epochs; twice as many for
-        regressors without encoding of the inputs (not ``BNNRegressor`` and ``SNGPRegressor``); a fifth for an
-        ``SNGPClassifier`` of no more features than units, unless its projection is trained; 4000 for a linear model.""",
-    )
-    shuffle: bool = parameter(
-        True,
-        ["boolean"],
-        """bool
-        Whether to shuffle the rows each epoch.""",
-    )
-    early_stopping: bool | str = parameter(
-        "auto",
-        ["boolean", StrOptions({"auto", "cross_fit"})],
-        """bool, "cross_fit" or "auto"
-        False: train to the end. True: hold out `validation_fraction` of the rows, keep the running mean of the weights
-        that predicts them best. "cross_fit": sibling networks that each hold out another fold say when to stop and how
-        large the noise is, and the network itself trains on all rows. "auto": the method's own choice.""",
-    )
-    validation_fraction: float = parameter(
-        0.1,
-        [Interval(Real, 0, 1, closed="neither")],
-        """float in (0, 1)
-        Share of the rows that a network (or sibling) holds out, as one of round(1 / share) equal folds, at least two.""",
-    )
-    n_iter_no_change: int | None = parameter(
-        None,
-        [_AT_LEAST_ONE, None],
-        """int or None
-        Epochs without improvement by `tol` after which training stops. None: 60 % of the epochs.""",
-    )
-    tol: float = parameter(
-        1e-4,
-        [_NON_NEGATIVE],
-        """float ≥ 0
-        Smallest change of the loss, in nats, that counts as an improvement.""",
-    )
-    standardize: bool = parameter(
-        True,
-        ["boolean"],
-        """bool
-        Whether to standardise X, and y where the likelihood has a location and a scale. (Gamma and counts are always
-        described as multiples of their mean.) All results are in y's own units either way.""",
-    )
-    warm_start: bool = parameter(
-        False,
-        ["boolean"],
-        """bool
-        Whether ``fit`` continues from the weights of the fit before.""",
-    )
-    backend: str = parameter(
-        "auto",
-        [StrOptions({"auto", *backends.BACKENDS})],
-        """{"auto", "tensorflow", "blitz"}
-        Library that trains: TensorFlow, or PyTorch with BLiTZ. "auto" takes the first that is installed, in this
-        order.""",
-    )
-    device: str = parameter(
-        "cpu",
-        [StrOptions({"cpu", "cuda"})],
-        """{"cpu", "cuda"}
-        Where training runs.""",
-    )
-    random_state: object = parameter(
-        None,
-        ["random_state"],
-        """int, RandomState instance or None
-        Seed of weights, shuffles, held-out rows and draws. An int makes ``fit`` repeatable.""",
-    )
-    verbose: bool = parameter(
-        False,
-        ["verbose"],
-        """bool
-        Whether to show a progress bar.""",
-    )
-
-    # What early_stopping="auto" stands for (linear models always train to the end), and the siblings of "cross_fit".
-    _auto_early_stopping: ClassVar[bool | str] = "cross_fit"
-    _n_siblings = 5
-    # What learning_rate_init="auto" stands for; a linear model's loss is convex and takes a higher rate.
-    _auto_learning_rate = 0.02
-    # Steps of max_iter=None for each n^0.45 rows.
-    _auto_steps = 200
-    # Shares of their spread among which held-out rows choose that of the draws.
-    _spreads: ClassVar[tuple] = (1.0,)
+    # The estimator's own row of the table of "auto" rules.
+    _auto: ClassVar[Auto]
     # Names of parameters that prediction reads.
     _predicts_with: ClassVar[tuple] = ()
 
@@ -476,7 +301,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         several = many_valued(X)
         if exposure is not None:
             several[exposure] = False
-        encoding = self._encoding_of(several, sizes, previous)
+        before = None if previous is None else previous.encoding
+        may = self._may_encode(target.likelihood)
+        encoding = encoding_of(self.input_encoding, self.n_bins, several, sizes, before, may)
         network = self._network(X.shape[1], encoding, sizes, target.head)
         scaled = x_standardizer.rows(X)
         # Weights that are trained further belong to the random features they were trained on.
@@ -485,32 +312,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         if not kept:
             features = {**features, **encoding.fit(scaled, weight)}
         rows = Rows(scaled, target.y, target.weight, copies)
-        is_table = int(several.sum()) <= MAX_ENCODED
-        return Problem(network, rows, target, x_standardizer, seeds, features, encoding, is_table)
+        return Problem(network, rows, target, x_standardizer, seeds, features, encoding, is_a_table(several))
 
-    def _encodes(self) -> bool:
-        """Whether ``input_encoding="auto"`` may encode."""
-        return False
-
-    def _encoding_of(self, several, sizes, previous) -> Encoding:
-        """Which features are encoded, by how many bins, given which have more than two values."""
-        auto = self.input_encoding == "auto"
-        if self.input_encoding == "piecewise_linear" and not sizes:
-            raise ValueError(
-                "input_encoding='piecewise_linear' needs hidden layers, got hidden_layer_sizes=(). Use input_encoding=None."
-            )
-        wanted = self._encodes() and not self._l1 and bool(sizes) if auto else self.input_encoding is not None
-        asked = (self.input_encoding, self.n_bins if wanted else 0)
-        before = None if previous is None else previous.encoding
-        # Weights that are trained further belong to the features that were encoded when training began.
-        if before is not None and before.asked == asked:
-            return before
-        nothing = Encoding(asked, 0, np.zeros(len(several), bool))
-        if not wanted:
-            return nothing
-        if before is not None and before.n_bins == self.n_bins:
-            return replace(before, asked=asked)
-        return nothing if auto and several.sum() > MAX_ENCODED else Encoding(asked, self.n_bins, several)
+    def _may_encode(self, likelihood) -> bool:
+        """Whether ``input_encoding="auto"`` may encode the inputs of this method for this likelihood (None of a classifier)."""
+        # A probability gains nothing from the bins: classifiers have none either.
+        return self._auto.encodes and not self._l1 and not likelihood.has_zero_probability
 
     def _network(self, n_features, encoding, sizes, head) -> Network:
         return Network(
@@ -526,15 +333,14 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _train(self, backend, problem: Problem, previous, context):
         """Train all networks, siblings too, and return them with their best parameters."""
         rows, network = problem.rows, problem.network
-        n_rows = len(rows.weight)
         members = plan_members(
             self._n_networks(),
-            self._early_stopping(problem),
+            early_stopping_of(self.early_stopping, self._auto, network, rows.copies, problem.is_table),
             self.validation_fraction,
             rows,
             problem.target.strata,
             np.random.default_rng(problem.seeds["folds"]),
-            n_siblings=0 if self._members_hold_out else self._n_siblings,
+            n_siblings=self._auto.n_siblings,
         )
         rngs = [np.random.default_rng(seed) for seed in problem.seeds["members"].spawn(members.count)]
         job = Job(
@@ -547,7 +353,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             problem.target,
             members,
             max(len(part) for part in members.training),
-            self._schedule(n_rows, network),
+            schedule_of(self, self._auto, network, len(rows.weight)),
             self._starting_parameters(problem, rngs, previous),
             rngs,
             int(problem.seeds["trainer"].generate_state(1)[0]),
@@ -560,39 +366,6 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 outcome = train_group(job, progress)
         report(outcome, stacklevel=3)  # at fit
         return members, outcome
-
-    def _early_stopping(self, problem: Problem) -> bool | str:
-        """What `early_stopping` stands for."""
-        if self.early_stopping != "auto":
-            return self.early_stopping
-        return self._auto_early_stopping if self._hidden_sizes() else False
-
-    def _pace(self, network) -> tuple[float, int]:
-        """Rate of ``learning_rate_init="auto"``, and steps of ``max_iter=None`` for each n^0.45 rows."""
-        # What the bins say need not be found.
-        steps = min(self._auto_steps, ENCODED_STEPS) if network.n_bins else self._auto_steps
-        return self._auto_learning_rate, steps
-
-    def _schedule(self, n_rows, network) -> Schedule:
-        linear = not self._hidden_sizes()
-        if self.batch_size != "auto":
-            batch_size = min(int(self.batch_size), n_rows)
-        elif linear:
-            batch_size = min(n_rows, 4096)
-        else:
-            batch_size = min(n_rows, int(np.clip(2 ** round(np.log2(max(n_rows, 1) / 10)), 32, 256)))
-        rate, pace = self._pace(network)
-        n_epochs = self.max_iter
-        if n_epochs is None:
-            steps = 4000 if linear else np.clip(pace * n_rows**0.45, 2.5 * pace, 20 * pace)
-            n_epochs = max(5, round(steps / -(-n_rows // batch_size)))
-        patience = self.n_iter_no_change or max(10, int(0.6 * n_epochs))
-        if not isinstance(self.learning_rate_init, str):
-            rate = float(self.learning_rate_init)
-        elif linear:
-            rate = 0.05
-        watched = 0.0 if self._members_hold_out else WATCHED
-        return Schedule(n_epochs, batch_size, rate, self.learning_rate, self.shuffle, self.tol, patience, watched)
 
     def _knobs(self, problem: Problem) -> Knobs:
         share = {None: 0.0, "l1": 1.0, "l2": 0.0, "elasticnet": self.l1_ratio}[self.regularizer]
@@ -625,8 +398,6 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return {}
 
     # What a method overrides.
-
-    _members_hold_out = False
 
     def _n_networks(self) -> int:
         return 1
@@ -831,20 +602,3 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _import(self, fitted: Fitted) -> None:
         draws = replace(self._state.draws, weights=fitted.weights)
         self._state = replace(self._state, parameters=fitted.weights, draws=draws)
-
-
-def check_weights(sample_weight, X) -> np.ndarray:
-    """Weights of the rows, ≥ 0 and not all zero, float64."""
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not np.any(weight > 0):
-        raise ValueError("Sample weights must contain at least one non-zero number; all weights are zero.")
-    return weight
-
-
-def seed_entropy(random_state):
-    """Entropy for a SeedSequence: the seed itself, a number from the caller's generator, or the system's."""
-    if random_state is None:
-        return None
-    if isinstance(random_state, Integral):
-        return int(random_state)
-    return int(random_state.randint(2**31 - 1))

@@ -50,9 +50,6 @@ class RegressorTask(RegressorMixin):
         itself holds rows out, a fifth or about 10000.""",
     )
 
-    # Where a network settles between the rows is worth more steps to a mean than to a class boundary.
-    _auto_steps = 400
-
     _attributes_doc = """
     n_outputs_ : int
         Number of targets.
@@ -162,7 +159,7 @@ class RegressorTask(RegressorMixin):
             mixture = self._training_mixture(problem, members, parameters, members.kept, index)
             return ensemble_factor(likelihood, mixture, rows, held_out)[None, None], 1.0
         best_loss, best = np.inf, (np.ones(1), 1.0)
-        for spread in self._spreads:
+        for spread in self._auto.spreads:
             mixtures = [
                 self._training_mixture(problem, members, parameters, [m], part.rows, spread)
                 for m, part in zip(members.scored, held_out, strict=True)
@@ -195,10 +192,6 @@ class RegressorTask(RegressorMixin):
         """Likelihood parameters that the draws of some networks give training rows, (n_draws, n_rows, n_outputs)."""
         raw, constants = self._draws(problem, parameters[networks], spread).raw(problem.rows.take(index))
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
-
-    def _encodes(self):
-        # A probability gains nothing from the bins: classifiers have none either.
-        return not resolve_likelihood(self.likelihood).has_zero_probability
 
     def _strata(self, y):
         return None
