@@ -36,6 +36,27 @@ def seed_entropy(random_state: Any) -> int | None:
     return int(random_state.randint(2**31 - 1))
 
 
+def seeds_of_fit(random_state: Any) -> dict[str, np.random.SeedSequence]:
+    """Independent seed sequences of one fit, by what they are for."""
+    names = ("members", "trainer", "folds", "features", "draws", "calibration")
+    children = np.random.SeedSequence(seed_entropy(random_state)).spawn(len(names))
+    return dict(zip(names, children, strict=True))
+
+
+def check_hidden_sizes(hidden_layer_sizes: Any, architecture: str) -> tuple[int, ...]:
+    """Widths of the hidden layers, one common width for a resnet."""
+    given = np.atleast_1d(np.asarray(hidden_layer_sizes, dtype=float)).ravel()
+    sizes = tuple(int(size) for size in given)
+    if any(size < 1 for size in sizes) or any(given != sizes):
+        raise ValueError(f"hidden_layer_sizes must be integers ≥ 1, got {hidden_layer_sizes!r}.")
+    if architecture == "resnet" and len(set(sizes)) > 1:
+        raise ValueError(
+            f"architecture='resnet' adds each layer to the one before, so all hidden layers need one width, got "
+            f"hidden_layer_sizes={hidden_layer_sizes!r}. Use equal sizes, or architecture='mlp'."
+        )
+    return sizes
+
+
 # What other libraries call the probability inside an interval or set, and the one outside.
 INSIDE = ("confidence_level", "confidence", "conf_level", "level")
 OUTSIDE = ("alpha", "significance", "significance_level", "miscoverage")

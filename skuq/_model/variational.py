@@ -11,13 +11,36 @@ from functools import cached_property
 import numpy as np
 
 from .network import Network
+from .pickling import PicklesFields
 
 # Full covariance holds n(n+1)/2 numbers for a layer of n weights; beyond this a layer alone takes 32 MB.
 MAX_FULL_COVARIANCE = 4000
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prior:
+    """What is believed of each weight before training.
+
+    Attributes
+    ----------
+    family : {"normal", "scale_mixture"}
+        "scale_mixture": Blundell's mixture of a wide and a narrow normal.
+    scale : ndarray of shape (n_layer_weights,), float32
+        Standard deviation of each kernel and bias weight; the wide component's of a mixture.
+    ratio : float
+        Narrow component's standard deviation over the wide one's ("scale_mixture").
+    mix : float
+        Weight of the wide component ("scale_mixture").
+    """
+
+    family: str
+    scale: np.ndarray
+    ratio: float = 1.0
+    mix: float = 1.0
+
+
 @dataclass(frozen=True)
-class Posterior:
+class Posterior(PicklesFields):
     """q(weights): mean-field normal, or a multivariate normal for each layer.
 
     Attributes

@@ -24,7 +24,7 @@ from .loop import INTERRUPTED, Outcome, Rows, Schedule, train
 from .members import Members
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """Networks to train and all it takes, as plain data.
 

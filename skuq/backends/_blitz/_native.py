@@ -13,6 +13,7 @@ import torch
 from torch import distributions, nn
 from torch.nn.utils import parametrize
 
+from ..._model.posteriors import GaussianProcess, VariationalPosterior
 from ._distributions import distribution
 from ._losses import link_parameters
 
@@ -43,11 +44,11 @@ def to_native(fitted):
     """
     # Layers initialise themselves from the global generator before their weights are overwritten.
     with torch.random.fork_rng(devices=[]):
-        if fitted.posterior is not None:
+        if isinstance(fitted.posterior, VariationalPosterior):
             from ._bayesian import build_bayesian
 
             return build_bayesian(fitted)
-        models = [_build(member, member.weights[0]) for member in fitted.members()]
+        models = [_build(fitted, weights) for weights in fitted.posterior.parameters]
     return models[0] if len(models) == 1 else models
 
 
@@ -64,18 +65,21 @@ def from_native(model, fitted):
     -------
     Fitted
     """
-    if fitted.posterior is not None:
+    posterior = fitted.posterior
+    if isinstance(posterior, VariationalPosterior):
         from ._bayesian import read_bayesian
 
-        return replace(fitted, posterior_parameters=read_bayesian(model, fitted))
+        return replace(fitted, posterior=posterior.with_parameters(read_bayesian(model, fitted)[None]))
     models = model if isinstance(model, (list, tuple)) else [model]
-    if len(models) != len(fitted.weights):
-        raise ValueError(f"Got {len(models)} native models, expected {len(fitted.weights)}, as to_native returns them.")
-    precision = fitted.precision
-    if precision is not None:
-        precision = models[0].precision.detach().cpu().numpy().astype(fitted.precision.dtype)
-    weights = np.stack([_read(m) for m in models]).astype(fitted.weights.dtype)
-    return replace(fitted, weights=weights, precision=precision)
+    expected = len(posterior.parameters)
+    if len(models) != expected:
+        raise ValueError(f"Got {len(models)} native models, expected {expected}, as to_native returns them.")
+    if isinstance(posterior, GaussianProcess):
+        precision, read = posterior.precision, models[0].precision.detach().cpu().numpy()
+        if not np.array_equal(read, precision):
+            posterior = posterior.with_precision(read.astype(precision.dtype))
+    weights = np.stack([_read(m) for m in models]).astype(posterior.parameters.dtype)
+    return replace(fitted, posterior=posterior.with_parameters(weights))
 
 
 class NativeModel(nn.Module):
@@ -106,8 +110,10 @@ class NativeModel(nn.Module):
             if classifies
             else LikelihoodHead(fitted, constants)
         )
-        self.ridge_penalty, self.exposure = fitted.ridge_penalty, fitted.exposure
-        precision = None if fitted.precision is None else torch.tensor(fitted.precision)
+        self.exposure, process = fitted.exposure, fitted.posterior
+        precision = None
+        if isinstance(process, GaussianProcess):
+            self.ridge_penalty, precision = process.ridge_penalty, torch.tensor(process.precision)
         self.register_buffer("precision", precision)
 
     def forward(self, X):
@@ -242,8 +248,10 @@ class LikelihoodHead(nn.Module):
         super().__init__()
         self.layout, self.log_target = fitted.network.head, fitted.log_target
         self.constants = nn.Parameter(torch.tensor(constants, dtype=torch.float32))
-        buffers = {name: getattr(fitted, name) for name in ("fixed", "y_shift", "y_scale", "noise_limit")}
-        for name, value in {**buffers, "noise_scale": fitted.noise_scale[0]}.items():
+        buffers = {
+            name: getattr(fitted, name) for name in ("fixed", "y_shift", "y_scale", "noise_scale", "noise_limit")
+        }
+        for name, value in buffers.items():
             self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
 
     def forward(self, raw, exposure=None):
@@ -262,25 +270,26 @@ class LikelihoodHead(nn.Module):
 
 def stack_layers(fitted, layers):
     """Hidden layers of the network as a module, around given dense layers (without the output layer)."""
-    network, residual = fitted.network, fitted.network.architecture == "resnet"
+    posterior, network, residual = fitted.posterior, fitted.network, fitted.network.architecture == "resnet"
     layers = list(layers)
     modules = []
     if network.n_binned:
-        modules.append(PiecewiseLinearEncoding(fitted.features["bins"], fitted.features.get("encoded")))
+        modules.append(PiecewiseLinearEncoding(posterior.features["bins"], posterior.features.get("encoded")))
     if residual and network.hidden_layer_sizes:
         modules.append(layers.pop(0))
     for layer in layers:
         block = [layer, ACTIVATIONS[network.activation]()]
-        if fitted.dropout_rate:
-            block.append(nn.Dropout(fitted.dropout_rate))
+        if posterior.dropout_rate:
+            block.append(nn.Dropout(posterior.dropout_rate))
         modules += [Residual(*block)] if residual else block
     if network.n_inducing:
-        modules.append(RandomFourierFeatures(fitted.features["feature_kernel"], fitted.features["feature_bias"]))
+        modules.append(RandomFourierFeatures(posterior.features["feature_kernel"], posterior.features["feature_bias"]))
     return nn.Sequential(*modules)
 
 
 def _build(fitted, weights):
     tensors = {t.name: weights[t.start : t.stop].reshape(t.shape) for t in fitted.network.tensors}
+    bound = fitted.posterior.spec_norm_bound
     layers = []
     for kernel, *bias in fitted.network.layers:
         n_in, n_out = kernel.shape
@@ -289,10 +298,9 @@ def _build(fitted, weights):
             layer.weight.copy_(torch.tensor(tensors[kernel.name].T))
             if bias:
                 layer.bias.copy_(torch.tensor(tensors[bias[0].name]))
-        if fitted.spec_norm_bound is not None and kernel in fitted.network.hidden_kernels:
+        if bound is not None and kernel in fitted.network.hidden_kernels:
             layer.eval()
-            bound = SpectralBound(layer.weight, fitted.spec_norm_bound).eval()
-            parametrize.register_parametrization(layer, "weight", bound)
+            parametrize.register_parametrization(layer, "weight", SpectralBound(layer.weight, bound).eval())
         layers.append(layer)
     *hidden, output = layers
     constants = tensors.get("constants", np.empty(0, np.float32))
