@@ -92,7 +92,8 @@ def native_outputs(model, X) -> list:
             found += [*one.get_weights(), [getattr(layer, "rate", None) for layer in one.layers]]
             tf.random.set_seed(0)
             said = one(X.astype(np.float32), training=True)
-            found += [np.asarray(part) for part in (said if isinstance(said, list | tuple) else [said])]
+            for part in said if isinstance(said, list | tuple) else [said]:
+                found += [part.mean(), part.stddev()] if hasattr(part, "stddev") else [part]
             found += [np.asarray(loss) for loss in one.losses]
         else:
             import torch
