@@ -93,7 +93,8 @@ def native_outputs(model, X) -> list:
             tf.random.set_seed(0)
             said = one(X.astype(np.float32), training=True)
             for part in said if isinstance(said, list | tuple) else [said]:
-                found += [part.mean(), part.stddev()] if hasattr(part, "stddev") else [part]
+                parts = [part.mean(), part.stddev()] if hasattr(part, "stddev") else [part]
+                found += [np.asarray(one) for one in parts]
             found += [np.asarray(loss) for loss in one.losses]
         else:
             import torch
