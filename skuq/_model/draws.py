@@ -24,7 +24,8 @@ BLOCK_ROWS = 256
 BLOCK_NUMBERS = 2**18
 # Blocks are computed together only as far as rows then still come in this many parts, which threads can share.
 PARTS = 8
-# Weights of all draws are kept for one call up to this many numbers (256 MB), else drawn again for each stretch of rows.
+# Weights of all draws are kept as long as the draws themselves up to this many numbers (256 MB), else drawn again for each block
+# of sparse rows.
 KEPT_WEIGHTS = 2**26
 
 
@@ -183,7 +184,7 @@ class Draws:
         return out[0]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class MaskedDraws(Draws):
     """One network thinned by S sets of unit masks (Gal & Ghahramani 2016), the same masks for every row.
 
@@ -193,19 +194,19 @@ class MaskedDraws(Draws):
         0 or 1 / keep probability.
     """
 
-    masks: np.ndarray = field(default_factory=lambda: np.ones((1, 0), np.float32))
+    masks: np.ndarray
 
     @property
-    def n_draws(self):
+    def n_draws(self) -> int:
         """Number of functions."""
         return len(self.masks)
 
-    def take(self, start, stop):
+    def take(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Shared weights and the masks of some draws."""
         return self.weights, self.masks[start:stop]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PosteriorDraws(Draws):
     """S sets of weights drawn from a variational posterior, each from its own seed.
 
@@ -218,17 +219,17 @@ class PosteriorDraws(Draws):
     seed : int
     """
 
-    posterior: Posterior | None = None
-    parameters: np.ndarray | None = None
-    count: int = 1
-    seed: int = 0
+    posterior: Posterior
+    parameters: np.ndarray
+    count: int
+    seed: int
 
     @property
-    def n_draws(self):
+    def n_draws(self) -> int:
         """Number of functions."""
         return self.count
 
-    def take(self, start, stop):
+    def take(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Weights of some draws."""
         if self.count * self.network.n_weights <= KEPT_WEIGHTS:
             if not len(self.weights):
@@ -236,7 +237,7 @@ class PosteriorDraws(Draws):
             return self.weights[start:stop], None
         return self._draw(start, stop), None
 
-    def _draw(self, start, stop):
+    def _draw(self, start: int, stop: int) -> np.ndarray:
         size = self.network.n_layer_weights
         noise = [np.random.default_rng([self.seed, s]).standard_normal(size, np.float32) for s in range(start, stop)]
         return self.posterior.draw(self.parameters, np.stack(noise))
