@@ -1,5 +1,6 @@
 """What users pass, and how a wrong one is told what is right."""
 
+from collections.abc import Iterator
 from functools import wraps
 from numbers import Integral
 from typing import Any, TypeVar, cast
@@ -11,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight
 COVERAGE_EXAMPLE = "For 90 % pass coverage=0.9."
 
 
-def check_levels(name: str, values, example: str) -> np.ndarray:
+def check_levels(name: str, values: Any, example: str) -> np.ndarray:
     """Probabilities strictly between 0 and 1, one number or a sequence, as a float array."""
     levels = np.asarray(values, dtype=float)
     if levels.ndim > 1 or levels.size == 0 or not np.all((levels > 0) & (levels < 1)):
@@ -67,7 +68,7 @@ def says_coverage(function: Function) -> Function:
     """Let a function with the parameter `coverage`, or `quantiles`, say so to whoever passes it under another name."""
 
     @wraps(function)
-    def checked(*args, **kwargs):
+    def checked(*args: Any, **kwargs: Any) -> Any:
         for name in (*INSIDE, *OUTSIDE):
             if name in kwargs:
                 raise TypeError(_say_coverage(function.__name__, name, kwargs[name]))
@@ -76,7 +77,7 @@ def says_coverage(function: Function) -> Function:
     return cast(Function, checked)
 
 
-def _say_coverage(function, name, value):
+def _say_coverage(function: str, name: str, value: Any) -> str:
     try:
         inside = np.asarray(value, dtype=float)
         inside = inside / 100 if np.all(inside > 1) and np.all(inside < 100) else inside
@@ -99,7 +100,7 @@ BACKEND_ALIASES = {
 }
 
 
-def check_backend_name(backend, owner: str) -> None:
+def check_backend_name(backend: Any, owner: str) -> None:
     """Raise ``InvalidParameterError`` that says what a backend is called here, if `backend` is another name of one."""
     name = BACKEND_ALIASES.get(backend.lower()) if isinstance(backend, str) else None
     if name is not None:
@@ -110,7 +111,7 @@ def check_backend_name(backend, owner: str) -> None:
         )
 
 
-def check_columns(X) -> None:
+def check_columns(X: Any) -> None:
     """Raise ``ValueError`` if a DataFrame has columns that are no numbers; it says which, and what turns them into numbers.
 
     Parameters
@@ -142,7 +143,7 @@ REMEDIES = {
 }
 
 
-def _columns(X):
+def _columns(X: Any) -> Iterator[tuple[Any, str, str] | None]:
     """For each column of a frame None, or (name, dtype, kind) if it holds no numbers."""
     if hasattr(X, "get_columns") and hasattr(X, "schema"):  # polars
         for column in X.get_columns():
@@ -166,7 +167,7 @@ def _columns(X):
                 yield _look(name, str(dtype), np.asarray(values))
 
 
-def _look(name, dtype, values):
+def _look(name: Any, dtype: str, values: np.ndarray) -> tuple[Any, str, str] | None:
     """None if all values are numbers, or texts of numbers as scikit-learn takes them; else what the column is."""
     if values.dtype.kind in "biufc":
         return None
@@ -188,7 +189,7 @@ def _look(name, dtype, values):
     return name, dtype, "objects"
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     try:
         float(value)
     except (TypeError, ValueError):

@@ -42,7 +42,7 @@ _POSITIVE = Interval(Real, 0, None, closed="neither")
 class _SNGP(Estimator):
     """A distance-preserving network under a Gaussian process on random features."""
 
-    hidden_layer_sizes: tuple = parameter(
+    hidden_layer_sizes: tuple[int, ...] = parameter(
         (64, 64),
         ["array-like", Interval(Integral, 1, None, closed="left")],
         """tuple of int

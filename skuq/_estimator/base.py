@@ -160,7 +160,7 @@ class Estimator(CallbackSupportMixin, Contract, BaseEstimator):
         )
         return replace(self._state, calibration=calibration)
 
-    def _form_of_data(self) -> dict[str, list]:
+    def _form_of_data(self) -> dict[str, Any]:
         """Features, classes and outputs, as fitted attributes have them."""
         names = ("n_features_in_", "classes_", "n_outputs_")
         return {name: np.asarray(getattr(self, name)).tolist() for name in names if hasattr(self, name)}

@@ -17,7 +17,7 @@ AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 class CommonParameters:
     """Parameters in common; what ``{auto}`` stands for in their documentation is each estimator's own (``auto.AUTO``)."""
 
-    hidden_layer_sizes: tuple = parameter(
+    hidden_layer_sizes: tuple[int, ...] = parameter(
         (64, 64),
         ["array-like", Interval(Integral, 1, None, closed="left")],
         """tuple of int

@@ -10,7 +10,7 @@ import inspect
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
 from .auto import sentences
 
@@ -44,7 +44,7 @@ WIDTH = 110
 Class = TypeVar("Class", bound=type)
 
 
-def parameter(default: Any, constraints: list, doc: str) -> Any:
+def parameter(default: Any, constraints: list[Any], doc: str) -> Any:
     r"""Declare a constructor parameter.
 
     Parameters
@@ -102,4 +102,4 @@ def estimator(owner: Class) -> Class:
         attributes = f"{inspect.cleandoc(made._attributes_doc)}\n{inspect.cleandoc(SHARED_ATTRIBUTES)}"
         parameters = describe(made, sentences(made._auto))
         made.__doc__ = text.replace("{parameters}", parameters).replace("{attributes}", attributes) + "\n"
-    return made
+    return cast(Class, made)

@@ -5,7 +5,7 @@ products see the same shapes whatever the size of X. They are float32 where the 
 place of a block, and else float64, where what a row's place still changes is near 1e-16: see :func:`working_type`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -15,7 +15,7 @@ import numpy as np
 from .._data.encoding import fit_bins
 from .._data.rows import SparseRows
 from .network import Network
-from .threads import borrowed_scratch, parallel_map, single_blas_thread
+from .threads import Scratch, borrowed_scratch, parallel_map, single_blas_thread
 from .variational import Posterior
 
 BLOCK_ROWS = 256
@@ -51,7 +51,7 @@ def working_type(network: Network) -> type:
 
 
 @contextmanager
-def by_blocks(X: np.ndarray, together: int = 1):
+def by_blocks(X: np.ndarray, together: int = 1) -> Iterator[Callable[[np.ndarray, Callable[..., np.ndarray]], None]]:
     """Give a function that fills an array (n_draws, n_rows, k) block by block of X.
 
     It takes that array and a function from blocks, (n_blocks, BLOCK_ROWS, d), and a :class:`Scratch` to what they come to:
@@ -75,8 +75,8 @@ def by_blocks(X: np.ndarray, together: int = 1):
 
     with parallel_map(len(parts)) as each:
 
-        def fill(out, function):
-            def part(rows_and_blocks):
+        def fill(out: np.ndarray, function: Callable[..., np.ndarray]) -> None:
+            def part(rows_and_blocks: tuple[slice, np.ndarray]) -> None:
                 rows, blocks = rows_and_blocks
                 here = out[:, rows]
                 with borrowed_scratch() as scratch:
@@ -102,7 +102,7 @@ class Draws:
 
     network: Network
     weights: np.ndarray
-    features: dict = field(default_factory=dict)
+    features: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def n_draws(self) -> int:
@@ -153,7 +153,9 @@ class Draws:
         phi *= self.network.feature_scale
         return phi
 
-    def of_cosines(self, X: np.ndarray | SparseRows, function: Callable, n_columns: int) -> np.ndarray:
+    def of_cosines(
+        self, X: np.ndarray | SparseRows, function: Callable[[np.ndarray, Scratch], np.ndarray], n_columns: int
+    ) -> np.ndarray:
         """What `function` makes of Φ of the first draw before its scale, (n_rows, n_columns), float64.
 
         Parameters
@@ -170,7 +172,7 @@ class Draws:
         weights, _ = network.repeated(network.views(self.weights[:1].astype(dtype, copy=False)), None, BLOCK_ROWS)
         fixed = network.prepared(self.features, dtype)
 
-        def of_blocks(blocks, scratch):
+        def of_blocks(blocks: np.ndarray, scratch: Scratch) -> np.ndarray:
             states = network.affine_states(network.hidden(weights, blocks, fixed=fixed, scratch=scratch), scratch)
             found = np.empty((len(blocks), BLOCK_ROWS, n_columns))
             for here, state in zip(found, states, strict=True):

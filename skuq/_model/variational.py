@@ -7,6 +7,7 @@ constants (a learned noise, say) are point estimates.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class Posterior(PicklesFields):
         """Length of the flat vector that is trained."""
         return self.network.n_weights + self.n_spreads
 
-    def split(self, flat):
+    def split(self, flat: Any) -> tuple[Any, Any, Any]:
         """Means, spreads and constants of flat parameters, along the last axis (any array library)."""
         n = self.network.n_layer_weights
         return flat[..., :n], flat[..., n : n + self.n_spreads], flat[..., n + self.n_spreads :]
@@ -144,7 +145,7 @@ class Posterior(PicklesFields):
         return np.hstack([layers, np.broadcast_to(constants, (len(noise), constants.size))]).astype(np.float32)
 
 
-def _tril_of_diagonal(size, value):
+def _tril_of_diagonal(size: int, value: float) -> np.ndarray:
     matrix = np.zeros((size, size))
     np.fill_diagonal(matrix, value)
     return matrix[np.tril_indices(size)]
