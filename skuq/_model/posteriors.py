@@ -197,7 +197,7 @@ class GaussianProcess(WeightPosterior):
     @property
     def constants(self) -> np.ndarray:
         """Raw values of the head's learned constants, (1, n_constants), float64."""
-        return self.parameters[:, self.network.n_layer_weights :].astype(float)
+        return self.network.views(self.parameters).get("constants", np.zeros((1, 0))).astype(float)
 
     def moments(self, rows: np.ndarray | SparseRows) -> tuple[np.ndarray, np.ndarray]:
         """Mean (n_rows, n_raw) and variance (n_rows, n_precisions) of the latent functions at standardised rows."""
