@@ -173,7 +173,7 @@ def test_steps_equal_keras(activation, architecture, n_inducing):
     net = network(3, (6, 6), lk.classification_head(3), activation, architecture, n_inducing)
     fitted = fitted_of(net, x_shift=np.zeros(3), x_scale=np.ones(3))
     X, y, weight, rate = batches(net, 5)
-    ours = trainer(Program(net), fitted.weights, fitted.features)
+    ours = trainer(Program(net), fitted.posterior.parameters, fitted.posterior.features)
     losses = ours.run(X, y, weight, rate)[:, 0]
 
     model, adam = backend.to_native(fitted), tf_keras.optimizers.Adam(0.01, epsilon=1e-8)
