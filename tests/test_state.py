@@ -11,7 +11,10 @@ from _table import ESTIMATORS, assert_same, each_estimator, make, outputs, over,
 from sklearn.exceptions import NotFittedError
 
 import skuq
+from skuq._estimator.base import Estimator
+from skuq._estimator.regression import RegressorTask
 from skuq.likelihoods import Normal
+from skuq.probabilistic import _Probabilistic
 
 QUICK = {"max_iter": 2}
 
@@ -243,3 +246,16 @@ def test_a_draw_that_does_not_exist_is_an_error(name, backend):
     for draw in (-1, model.n_draws):
         with pytest.raises(ValueError, match=rf"from 0 to 15, got {draw}"):
             model.draw_to_native(draw)
+
+
+def test_what_a_method_or_a_task_owes_is_asked_for_when_it_is_made():
+    class NoPosterior(RegressorTask, Estimator):
+        """A task without a method."""
+
+    class NoTask(_Probabilistic):
+        """A method without a task."""
+
+    with pytest.raises(TypeError, match="_posterior"):
+        NoPosterior()
+    with pytest.raises(TypeError, match=r"_conformity_scores.*_fit_noise.*_read_target"):
+        NoTask()
