@@ -1,19 +1,60 @@
 """What users pass, and how a wrong one is told what is right."""
 
+from collections.abc import Iterator
 from functools import wraps
+from numbers import Integral
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from sklearn.utils.validation import _check_sample_weight
 
 COVERAGE_EXAMPLE = "For 90 % pass coverage=0.9."
 
 
-def check_levels(name: str, values, example: str) -> np.ndarray:
+def check_levels(name: str, values: Any, example: str) -> np.ndarray:
     """Probabilities strictly between 0 and 1, one number or a sequence, as a float array."""
     levels = np.asarray(values, dtype=float)
     if levels.ndim > 1 or levels.size == 0 or not np.all((levels > 0) & (levels < 1)):
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {values!r}. {example}")
     return levels
+
+
+def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
+    """Weights of the rows, ≥ 0 and not all zero, float64."""
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not np.any(weight > 0):
+        raise ValueError("Sample weights must contain at least one non-zero number; all weights are zero.")
+    return weight
+
+
+def seed_entropy(random_state: Any) -> int | None:
+    """Entropy for a SeedSequence: the seed itself, a number from the caller's generator, or the system's."""
+    if random_state is None:
+        return None
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return int(random_state.randint(2**31 - 1))
+
+
+def seeds_of_fit(random_state: Any) -> dict[str, np.random.SeedSequence]:
+    """Independent seed sequences of one fit, by what they are for."""
+    names = ("members", "trainer", "folds", "features", "draws", "calibration")
+    children = np.random.SeedSequence(seed_entropy(random_state)).spawn(len(names))
+    return dict(zip(names, children, strict=True))
+
+
+def check_hidden_sizes(hidden_layer_sizes: Any, architecture: str) -> tuple[int, ...]:
+    """Widths of the hidden layers, one common width for a resnet."""
+    given = np.atleast_1d(np.asarray(hidden_layer_sizes, dtype=float)).ravel()
+    sizes = tuple(int(size) for size in given)
+    if any(size < 1 for size in sizes) or any(given != sizes):
+        raise ValueError(f"hidden_layer_sizes must be integers ≥ 1, got {hidden_layer_sizes!r}.")
+    if architecture == "resnet" and len(set(sizes)) > 1:
+        raise ValueError(
+            f"architecture='resnet' adds each layer to the one before, so all hidden layers need one width, got "
+            f"hidden_layer_sizes={hidden_layer_sizes!r}. Use equal sizes, or architecture='mlp'."
+        )
+    return sizes
 
 
 # What other libraries call the probability inside an interval or set, and the one outside.
@@ -26,7 +67,7 @@ def says_coverage(function: Function) -> Function:
     """Let a function with the parameter `coverage`, or `quantiles`, say so to whoever passes it under another name."""
 
     @wraps(function)
-    def checked(*args, **kwargs):
+    def checked(*args: Any, **kwargs: Any) -> Any:
         for name in (*INSIDE, *OUTSIDE):
             if name in kwargs:
                 raise TypeError(_say_coverage(function.__name__, name, kwargs[name]))
@@ -35,7 +76,7 @@ def says_coverage(function: Function) -> Function:
     return cast(Function, checked)
 
 
-def _say_coverage(function, name, value):
+def _say_coverage(function: str, name: str, value: Any) -> str:
     try:
         inside = np.asarray(value, dtype=float)
         inside = inside / 100 if np.all(inside > 1) and np.all(inside < 100) else inside
@@ -51,7 +92,7 @@ def _say_coverage(function, name, value):
     return f"{got} Pass the probability inside, coverage={example}."
 
 
-def check_columns(X) -> None:
+def check_columns(X: Any) -> None:
     """Raise ``ValueError`` if a DataFrame has columns that are no numbers; it says which, and what turns them into numbers.
 
     Parameters
@@ -83,7 +124,7 @@ REMEDIES = {
 }
 
 
-def _columns(X):
+def _columns(X: Any) -> Iterator[tuple[Any, str, str] | None]:
     """For each column of a frame None, or (name, dtype, kind) if it holds no numbers."""
     if hasattr(X, "get_columns") and hasattr(X, "schema"):  # polars
         for column in X.get_columns():
@@ -107,7 +148,7 @@ def _columns(X):
                 yield _look(name, str(dtype), np.asarray(values))
 
 
-def _look(name, dtype, values):
+def _look(name: Any, dtype: str, values: np.ndarray) -> tuple[Any, str, str] | None:
     """None if all values are numbers, or texts of numbers as scikit-learn takes them; else what the column is."""
     if values.dtype.kind in "biufc":
         return None
@@ -129,7 +170,7 @@ def _look(name, dtype, values):
     return name, dtype, "objects"
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     try:
         float(value)
     except (TypeError, ValueError):

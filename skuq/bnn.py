@@ -2,19 +2,22 @@
 
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import cast
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ._estimator.auto import AUTO
 from ._estimator.base import Estimator
 from ._estimator.classification import ClassifierTask
 from ._estimator.parameters import estimator, inherited, parameter
 from ._estimator.regression import RegressorTask
-from ._model.draws import PosteriorDraws
-from ._model.variational import MAX_FULL_COVARIANCE, Posterior
-from ._training.noise import SPREADS
-from .backends import Program
+from ._estimator.state import Problem, State
+from ._model.network import Network
+from ._model.posteriors import VariationalPosterior
+from ._model.variational import MAX_FULL_COVARIANCE, Posterior, Prior
+from .backends import Knobs, Program
+from .likelihoods import Likelihood
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 
@@ -84,91 +87,74 @@ class _BNN(Estimator):
 
     n_bins: int = inherited(Estimator, "n_bins", 16)
 
-    # Each sibling costs n_train_samples networks; two say when to stop well enough.
-    _n_siblings = 2
-    _spreads: ClassVar[tuple] = SPREADS
+    def _may_encode(self, likelihood: Likelihood | None) -> bool:
+        # The covariance of a layer grows with the square of its inputs.
+        return self.posterior == "mean_field" and super()._may_encode(likelihood)
 
-    def _posterior(self, network) -> Posterior:
-        posterior = Posterior(network, self.posterior)
+    def _layout(self, network: Network) -> Posterior:
+        layout = Posterior(network, self.posterior)
         if self.posterior == "full_covariance":
-            largest = max(stop - start for start, stop in posterior.blocks)
+            largest = max(stop - start for start, stop in layout.blocks)
             if largest > MAX_FULL_COVARIANCE:
                 raise ValueError(
                     f"posterior='full_covariance' holds n(n+1)/2 numbers for a layer of n weights; got a layer of {largest}, "
                     f"at most {MAX_FULL_COVARIANCE} are allowed. Use smaller hidden_layer_sizes or posterior='mean_field'."
                 )
-        return posterior
+        return layout
 
-    def _program(self, network):
+    def _prior(self, network: Network) -> Prior:
+        scale = np.ones(network.n_layer_weights, np.float32)
+        for tensor in (tensor for layer in network.layers for tensor in layer):
+            fan_in = 1 / np.sqrt(tensor.shape[0]) if tensor.is_kernel else 1.0
+            scale[tensor.start : tensor.stop] = fan_in if isinstance(self.prior_scale, str) else self.prior_scale
+        return Prior(family=self.prior, scale=scale, ratio=self.prior_scale_ratio, mix=self.prior_mix)
+
+    def _program(self, network: Network) -> Program:
         return Program(
             network,
-            posterior=self._posterior(network),
+            posterior=self._layout(network),
             prior=self.prior,
             n_train_samples=self.n_train_samples,
             dropout=self.dropout_rate > 0,
             l1=self._l1,
         )
 
-    def _prior_scales(self, network) -> np.ndarray:
-        """Prior standard deviation of each kernel and bias weight, (n_layer_weights,), float32."""
-        scales = np.ones(network.n_layer_weights, np.float32)
-        for tensor in network.tensors:
-            if tensor.name == "constants":
-                continue
-            fan_in = 1 / np.sqrt(tensor.shape[0]) if tensor.is_kernel else 1.0
-            scales[tensor.start : tensor.stop] = fan_in if self.prior_scale == "fan_in" else self.prior_scale
-        return scales
-
-    def _knobs(self, problem):
+    def _knobs(self, problem: Problem) -> Knobs:
+        prior = self._prior(problem.network)
         return replace(
             super()._knobs(problem),
             kl_weight=self.kl_weight / problem.target.weight.sum(),
-            prior_scale=self._prior_scales(problem.network),
-            prior_ratio=self.prior_scale_ratio,
-            prior_mix=self.prior_mix,
+            prior_scale=prior.scale,
+            prior_ratio=prior.ratio,
+            prior_mix=prior.mix,
         )
 
-    def _starting_parameters(self, problem, rngs, previous):
-        posterior = self._posterior(problem.network)
-        start = super()._starting_parameters(problem, rngs, previous)
-        if start.shape[1] == posterior.n_parameters:
+    def _starting_parameters(
+        self, problem: Problem, rngs: list[np.random.Generator], previous: State | None
+    ) -> np.ndarray:
+        layout, start = self._layout(problem.network), super()._starting_parameters(problem, rngs, previous)
+        if start.shape[1] == layout.n_parameters:
             return start
-        return np.stack([posterior.initial(weights, self.posterior_scale_init) for weights in start])
+        return np.stack([layout.initial(weights, self.posterior_scale_init) for weights in start])
 
-    def _finish(self, problem, noise_scale, spread, parameters):
-        # The narrowed posterior is the one that is kept: exported, drawn from and trained further.
-        self.posterior_share_ = spread
-        super()._finish(problem, noise_scale, 1.0, self._posterior(problem.network).narrowed(parameters, spread))
-
-    def _draws(self, problem, parameters, spread=1.0):
-        posterior = self._posterior(problem.network)
-        seed = int(problem.seeds["draws"].generate_state(1)[0])
-        return PosteriorDraws(
-            problem.network,
-            np.zeros((0, problem.network.n_weights), np.float32),
-            problem.features,
-            posterior=posterior,
-            parameters=posterior.narrowed(parameters[0], spread),
+    def _posterior(self, problem: Problem, parameters: np.ndarray, spread: float = 1.0) -> VariationalPosterior:
+        layout = self._layout(problem.network)
+        return VariationalPosterior(
+            network=problem.network,
+            # The narrowed posterior is the one that is drawn from, exported and trained further.
+            parameters=layout.narrowed(parameters, spread),
+            features=problem.features,
+            dropout_rate=self.dropout_rate,
+            layout=layout,
+            prior=self._prior(problem.network),
             count=self.n_draws,
-            seed=seed,
+            seed=int(problem.seeds["draws"].generate_state(1)[0]),
+            share=spread,
         )
 
-    def _export(self):
-        network = self._state.network
-        return replace(
-            super()._export(),
-            weights=np.zeros((0, network.n_weights), np.float32),
-            posterior=self._posterior(network),
-            posterior_parameters=self._state.parameters[0],
-            prior=self.prior,
-            prior_scale=self._prior_scales(network),
-            prior_ratio=self.prior_scale_ratio,
-            prior_mix=self.prior_mix,
-        )
-
-    def _import(self, fitted):
-        draws = replace(self._state.draws, parameters=fitted.posterior_parameters)
-        self._state = replace(self._state, parameters=fitted.posterior_parameters[None], draws=draws)
+    def _report_weights(self) -> None:
+        super()._report_weights()
+        self.posterior_share_ = cast(VariationalPosterior, self._state.posterior).share
 
 
 @estimator
@@ -200,11 +186,7 @@ class BNNRegressor(RegressorTask, _BNN):
     (100, 5)
     """
 
-    _auto_steps = 200
-
-    def _encodes(self):
-        # The covariance of a layer grows with the square of its inputs.
-        return self.posterior == "mean_field" and super()._encodes()
+    _auto = AUTO["BNNRegressor"]
 
 
 @estimator
@@ -234,3 +216,5 @@ class BNNClassifier(ClassifierTask, _BNN):
     >>> model.predict_set(X[:3], coverage=0.9).shape
     (3, 2)
     """
+
+    _auto = AUTO["BNNClassifier"]

@@ -5,6 +5,7 @@ or any nest of them, pass X through the transformers before it, and call the est
 """
 
 from inspect import signature
+from typing import Any
 
 import numpy as np
 from sklearn.compose import TransformedTargetRegressor
@@ -32,7 +33,7 @@ __all__ = [
 WRAPPERS = (FixedThresholdClassifier, TunedThresholdClassifierCV, SelfTrainingClassifier)
 
 
-def unwrap(estimator, X):
+def unwrap(estimator: Any, X: Any) -> tuple[Any, Any]:
     """Find the predictor inside a composite and the rows it sees.
 
     Parameters
@@ -72,8 +73,12 @@ def unwrap(estimator, X):
             return estimator, X
 
 
-def _call(method, estimator, X, **kwargs):
-    predictor, X = unwrap(estimator, X)
+def _call(method: str, estimator: Any, X: Any, **kwargs: Any) -> Any:
+    return _ask(method, estimator, *unwrap(estimator, X), kwargs)
+
+
+def _ask(method: str, estimator: Any, predictor: Any, X: Any, kwargs: dict[str, Any]) -> Any:
+    """Answer of the predictor inside `estimator` for rows as it sees them."""
     if isinstance(predictor, TransformedTargetRegressor):
         check_is_fitted(predictor)
         return _call_in_units_of_y(method, predictor, X, kwargs)
@@ -86,7 +91,7 @@ def _call(method, estimator, X, **kwargs):
     return getattr(predictor, method)(X, **kwargs)
 
 
-def _call_in_units_of_y(method, regressor, X, kwargs):
+def _call_in_units_of_y(method: str, regressor: Any, X: Any, kwargs: dict[str, Any]) -> np.ndarray:
     """Answer of the regressor inside a TransformedTargetRegressor, through the inverse of the transformation."""
     if method not in ("predict_interval", "predict_quantiles", "sample_y"):
         raise TypeError(
@@ -110,14 +115,14 @@ def _call_in_units_of_y(method, regressor, X, kwargs):
     return _invert_target(regressor, z).reshape(found.shape)
 
 
-def _invert_target(regressor, z):
+def _invert_target(regressor: Any, z: np.ndarray) -> np.ndarray:
     """Values in y's units of transformed ones, (n_rows, n_outputs, n_values)."""
     flat = np.moveaxis(z, 1, 2).reshape(-1, z.shape[1])
     y = np.asarray(regressor.transformer_.inverse_transform(flat), dtype=float)
     return np.moveaxis(y.reshape(z.shape[0], z.shape[2], -1), 2, 1)
 
 
-def _falls(regressor, z):
+def _falls(regressor: Any, z: np.ndarray) -> bool:
     """Whether the inverse of the target's transformation falls; a ValueError if it is monotone in neither way.
 
     Tried on the values themselves, in order, output by output.
@@ -142,7 +147,7 @@ def _falls(regressor, z):
     return not rises
 
 
-def predict(estimator, X, return_std=False):
+def predict(estimator: Any, X: Any, return_std: bool = False) -> Any:
     """``predict`` of an estimator, Pipeline, search or other composite, with the standard deviation of a regressor's y.
 
     Parameters
@@ -180,7 +185,7 @@ def predict(estimator, X, return_std=False):
     """
     if not return_std:
         return estimator.predict(X)
-    predictor, _ = unwrap(estimator, X)
+    predictor, rows = unwrap(estimator, X)
     if (
         not isinstance(predictor, TransformedTargetRegressor)
         and "return_std" not in signature(predictor.predict).parameters
@@ -190,11 +195,11 @@ def predict(estimator, X, return_std=False):
             f"{type(predictor).__name__}.predict has no return_std: expected one of skuq's regressors, or a composite around "
             f"one. The uncertainty of a classifier is that of skuq.predict_uncertainty."
         )
-    return _call("predict", estimator, X, return_std=True)
+    return _ask("predict", estimator, predictor, rows, {"return_std": True})
 
 
 @says_coverage
-def predict_interval(estimator, X, coverage=0.9):
+def predict_interval(estimator: Any, X: Any, coverage: Any = 0.9) -> np.ndarray:
     """``predict_interval`` of an estimator, Pipeline or search.
 
     Parameters
@@ -225,27 +230,27 @@ def predict_interval(estimator, X, coverage=0.9):
 
 
 @says_coverage
-def predict_quantiles(estimator, X, quantiles=(0.05, 0.5, 0.95)):
+def predict_quantiles(estimator: Any, X: Any, quantiles: Any = (0.05, 0.5, 0.95)) -> np.ndarray:
     """``predict_quantiles`` of an estimator, Pipeline or search; parameters as :func:`predict_interval`."""
     return _call("predict_quantiles", estimator, X, quantiles=quantiles)
 
 
-def predict_uncertainty(estimator, X):
+def predict_uncertainty(estimator: Any, X: Any) -> Any:
     """``predict_uncertainty`` of an estimator, Pipeline or search: ``(total, aleatoric, epistemic)``."""
     return _call("predict_uncertainty", estimator, X)
 
 
 @says_coverage
-def predict_set(estimator, X, coverage=0.9):
+def predict_set(estimator: Any, X: Any, coverage: float = 0.9) -> np.ndarray:
     """``predict_set`` of a classifier, Pipeline or search."""
     return _call("predict_set", estimator, X, coverage=coverage)
 
 
-def predict_dist(estimator, X):
+def predict_dist(estimator: Any, X: Any) -> Any:
     """``predict_dist`` of an estimator, Pipeline or search."""
     return _call("predict_dist", estimator, X)
 
 
-def sample_y(estimator, X, n_samples=1, random_state=0):
+def sample_y(estimator: Any, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
     """``sample_y`` of an estimator, Pipeline or search."""
     return _call("sample_y", estimator, X, n_samples=n_samples, random_state=random_state)

@@ -4,14 +4,15 @@ from numbers import Integral
 
 from sklearn.utils._param_validation import Interval
 
-from ._estimator.base import Estimator
+from ._estimator.auto import AUTO
 from ._estimator.classification import ClassifierTask
 from ._estimator.parameters import estimator, parameter
 from ._estimator.regression import RegressorTask
+from .probabilistic import _Probabilistic
 
 
 @estimator
-class _DeepEnsemble(Estimator):
+class _DeepEnsemble(_Probabilistic):
     """M networks as one batched computation, or as several; with held-out rows each member leaves out another fold."""
 
     n_members: int = parameter(
@@ -31,12 +32,10 @@ class _DeepEnsemble(Estimator):
         on a GPU, which the workers would have to share, leave it at None. Prediction ignores it.""",
     )
 
-    _members_hold_out = True
-
-    def _n_networks(self):
+    def _n_networks(self) -> int:
         return self.n_members
 
-    def _jobs(self):
+    def _jobs(self) -> int | None:
         return self.n_jobs
 
 
@@ -67,6 +66,8 @@ class DeepEnsembleRegressor(RegressorTask, _DeepEnsemble):
     (100,)
     """
 
+    _auto = AUTO["DeepEnsembleRegressor"]
+
 
 @estimator
 class DeepEnsembleClassifier(ClassifierTask, _DeepEnsemble):
@@ -93,3 +94,5 @@ class DeepEnsembleClassifier(ClassifierTask, _DeepEnsemble):
     >>> model.predict_uncertainty(X).epistemic.shape
     (200,)
     """
+
+    _auto = AUTO["DeepEnsembleClassifier"]

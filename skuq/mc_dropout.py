@@ -2,19 +2,20 @@
 
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, cast
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted
 
-from . import backends
+from ._estimator import native
+from ._estimator.auto import AUTO
 from ._estimator.base import Estimator
 from ._estimator.classification import ClassifierTask
 from ._estimator.parameters import estimator, parameter
 from ._estimator.regression import RegressorTask
-from ._model.draws import MaskedDraws, unit_masks
-from ._training.noise import SPREADS
+from ._estimator.state import Problem
+from ._model.draws import unit_masks
+from ._model.posteriors import MaskedNetwork
 
 
 @estimator
@@ -35,18 +36,22 @@ class _MCDropout(Estimator):
         Thinned networks in the predictive mixture, fixed when ``fit`` ends.""",
     )
 
-    _spreads: ClassVar[tuple] = SPREADS
+    def _posterior(self, problem: Problem, parameters: np.ndarray, spread: float = 1.0) -> MaskedNetwork:
+        network, rate = problem.network, self.dropout_rate * spread
+        masks = unit_masks(self.n_draws, network.n_units, rate, np.random.default_rng(problem.seeds["draws"]))
+        return MaskedNetwork(
+            network=network,
+            parameters=parameters,
+            features=problem.features,
+            dropout_rate=rate,
+            masks=masks,
+        )
 
-    def _draws(self, problem, parameters, spread=1.0):
-        rng = np.random.default_rng(problem.seeds["draws"])
-        masks = unit_masks(self.n_draws, problem.network.n_units, self.dropout_rate * spread, rng)
-        return MaskedDraws(problem.network, parameters, problem.features, masks=masks)
+    def _report_weights(self) -> None:
+        super()._report_weights()
+        self.dropout_rate_ = self._state.posterior.dropout_rate
 
-    def _finish(self, problem, noise_scale, spread, parameters):
-        super()._finish(problem, noise_scale, spread, parameters)
-        self.dropout_rate_ = self._state.dropout_rate
-
-    def draw_to_native(self, draw):
+    def draw_to_native(self, draw: int) -> Any:
         """Return one draw, a thinned network, as a native model without dropout.
 
         Parameters
@@ -59,29 +64,21 @@ class _MCDropout(Estimator):
 
         Raises
         ------
+        NotFittedError
+            Before ``fit``.
         ValueError
-            For ``architecture="resnet"``, whose skip connections pass masked units by: no plain network equals a draw.
+            If there is no such draw, or for ``architecture="resnet"``, whose skip connections pass masked units by: no plain
+            network equals a draw.
         """
-        if self._state.network.architecture == "resnet":
+        state = self._fitted_state()
+        if state.network.architecture == "resnet":
             raise ValueError(
                 "A draw of a resnet is not a plain network; use to_native(), which keeps the dropout layers."
             )
-        check_is_fitted(self)
-        exported = self._export()
-        weights = thin(exported.network, exported.weights, self._state.draws.masks[draw])
-        return backends.load(self.backend_).to_native(replace(exported, weights=weights, dropout_rate=0.0))
-
-
-def thin(network, weights, mask):
-    """Weights of the plain network that equals a masked one: each unit's mask times its outgoing weights."""
-    thinned = weights.copy()
-    views = network.views(thinned)
-    unit = 0
-    for i, size in enumerate(network.hidden_layer_sizes):
-        following = f"kernel_{i + 1}" if i + 1 < len(network.hidden_layer_sizes) else "kernel_out"
-        views[following] *= mask[unit : unit + size, None]
-        unit += size
-    return thinned
+        posterior = cast(MaskedNetwork, state.posterior)
+        if not 0 <= draw < posterior.n_draws:
+            raise ValueError(f"draw must be a whole number from 0 to {posterior.n_draws - 1}, got {draw!r}.")
+        return native.to_native(replace(state, posterior=posterior.thinned(draw)), self.backend_)
 
 
 @estimator
@@ -113,6 +110,8 @@ class MCDropoutRegressor(RegressorTask, _MCDropout):
     True
     """
 
+    _auto = AUTO["MCDropoutRegressor"]
+
 
 @estimator
 class MCDropoutClassifier(ClassifierTask, _MCDropout):
@@ -141,3 +140,5 @@ class MCDropoutClassifier(ClassifierTask, _MCDropout):
     >>> model.predict_interval(X[:3]).shape
     (3, 2, 2)
     """
+
+    _auto = AUTO["MCDropoutClassifier"]

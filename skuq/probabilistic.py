@@ -1,13 +1,31 @@
 """Probabilistic output layers: one network whose output is a distribution."""
 
+import numpy as np
+
+from ._estimator.auto import AUTO
 from ._estimator.base import Estimator
 from ._estimator.classification import ClassifierTask
 from ._estimator.parameters import estimator
 from ._estimator.regression import RegressorTask
+from ._estimator.state import Problem
+from ._model.posteriors import PointEstimates
 
 
 @estimator
-class ProbabilisticRegressor(RegressorTask, Estimator):
+class _Probabilistic(Estimator):
+    """A network, or several, whose weights are taken for certain."""
+
+    def _posterior(self, problem: Problem, parameters: np.ndarray, spread: float = 1.0) -> PointEstimates:
+        return PointEstimates(
+            network=problem.network,
+            parameters=parameters,
+            features=problem.features,
+            dropout_rate=self.dropout_rate,
+        )
+
+
+@estimator
+class ProbabilisticRegressor(RegressorTask, _Probabilistic):
     """Neural network with a probabilistic output layer.
 
     The network outputs the parameters of a distribution over y and is trained by maximum likelihood (Nix & Weigend
@@ -38,9 +56,11 @@ class ProbabilisticRegressor(RegressorTask, Estimator):
     (4, 2)
     """
 
+    _auto = AUTO["ProbabilisticRegressor"]
+
 
 @estimator
-class ProbabilisticClassifier(ClassifierTask, Estimator):
+class ProbabilisticClassifier(ClassifierTask, _Probabilistic):
     """Neural network classifier with a categorical output layer.
 
     The deterministic network of every comparison: trained by cross-entropy, one draw, so its epistemic uncertainty is
@@ -68,3 +88,5 @@ class ProbabilisticClassifier(ClassifierTask, Estimator):
     >>> model.predict_proba(X[:2]).shape
     (2, 3)
     """
+
+    _auto = AUTO["ProbabilisticClassifier"]

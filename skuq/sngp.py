@@ -1,24 +1,29 @@
 """Spectral-normalised neural Gaussian processes (Liu et al. 2020, arXiv:2006.10108)."""
 
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, cast
 
 import numpy as np
 from scipy import special
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ._data.encoding import Encoding
 from ._data.folds import Part
+from ._estimator.auto import AUTO
 from ._estimator.base import Estimator
 from ._estimator.classification import ClassifierTask
 from ._estimator.parameters import estimator, inherited, parameter
-from ._estimator.regression import RegressorTask
-from ._model.draws import Draws, working_type
+from ._estimator.regression import RegressorTask, family_of
+from ._estimator.state import Output, Problem, Stretch
+from ._model.draws import Draws
 from ._model.gaussian_process import RandomFeatureGP, posterior_mean
-from ._model.heads import link_parameters
+from ._model.heads import Head, link_parameters
 from ._model.network import Network
-from ._model.threads import borrowed_scratch
+from ._model.posteriors import GaussianProcess
 from ._prediction.distributions import (
     PredictiveMixture,
     Uncertainty,
@@ -27,19 +32,18 @@ from ._prediction.distributions import (
     entropy,
     mean_field_logits,
 )
-from .backends import Program
+from ._training.members import Members
+from .backends import Knobs, Program
 from .likelihoods import Normal
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
-# Rows that each different one stands for, above which a network that fits each exactly errs by less than 1/50 nat a row.
-MANY_COPIES = 25
 
 
 @estimator
 class _SNGP(Estimator):
     """A distance-preserving network under a Gaussian process on random features."""
 
-    hidden_layer_sizes: tuple = parameter(
+    hidden_layer_sizes: tuple[int, ...] = parameter(
         (64, 64),
         ["array-like", Interval(Integral, 1, None, closed="left")],
         """tuple of int
@@ -93,49 +97,57 @@ class _SNGP(Estimator):
         classifier, and likelihoods other than the normal.""",
     )
 
-    # Random features make each sibling dear; two say when to stop well enough.
-    _n_siblings = 2
-    _predicts_with: ClassVar[tuple] = ("n_draws", "ridge_penalty")
-
-    def _network(self, n_features, encoding, sizes, head):
+    def _network(self, n_features: int, encoding: Encoding, sizes: tuple[int, ...], head: Head) -> Network:
         network = super()._network(n_features, encoding, sizes, head)
         lossless = network.n_inputs <= network.hidden_width
         frozen = lossless if self.input_projection == "auto" else self.input_projection == "random"
         return replace(network, n_inducing=self.n_inducing, frozen_projection=frozen)
 
-    def _program(self, network):
+    def _features(self, network: Network, seed: np.random.SeedSequence) -> dict[str, np.ndarray]:
+        return network.initial_random_features(np.random.default_rng(seed), self.kernel_scale)
+
+    def _program(self, network: Network) -> Program:
         spectral = self.spec_norm_bound is not None and bool(network.hidden_kernels)
         return Program(network, dropout=self.dropout_rate > 0, l1=self._l1, spectral_norm=spectral)
 
-    def _knobs(self, problem):
+    def _knobs(self, problem: Problem) -> Knobs:
         return replace(super()._knobs(problem), spec_norm_bound=self.spec_norm_bound or 1.0)
 
-    def _features(self, network, seed):
-        return network.initial_random_features(np.random.default_rng(seed), self.kernel_scale)
+    @abstractmethod
+    def _curvature(self, problem: Problem, draws: Draws, X: Any, y: np.ndarray) -> np.ndarray:
+        """Weight of each row in each precision, (n_rows, n_precisions): −∂² log p / ∂(latent)²."""
 
-    def _finish(self, problem, noise_scale, spread, parameters):
-        parameters = self._bounded(problem.network, parameters)
-        draws = self._draws(problem, parameters)
-        everything = Part(np.arange(len(problem.rows.weight)))
-        self._set_state(problem, noise_scale, parameters, draws, self._posterior(problem, draws, everything))
-
-    def _posterior(self, problem, draws, part: Part) -> RandomFeatureGP:
-        """Covariance of β after some of the training rows."""
-        rows = problem.rows
-        X = rows.take(part.rows)
+    def _posterior(
+        self, problem: Problem, parameters: np.ndarray, spread: float = 1.0, part: Part | None = None
+    ) -> GaussianProcess:
+        """The process after some of the training rows, or after all."""
+        rows, network = problem.rows, problem.network
+        part = Part(np.arange(len(rows.weight))) if part is None else part
+        draws, X = Draws(network, parameters, problem.features), rows.take(part.rows)
         weight = part.weights(rows.weight)[:, None] * self._curvature(problem, draws, X, rows.y[part.rows])
-        return RandomFeatureGP.fit(draws.random_features(X), weight, self.ridge_penalty)
+        return GaussianProcess(
+            network=network,
+            parameters=parameters,
+            features=problem.features,
+            dropout_rate=self.dropout_rate,
+            covariance=RandomFeatureGP.fit(draws.random_features(X), weight, self.ridge_penalty),
+            count=self.n_draws,
+            spec_norm_bound=self.spec_norm_bound,
+        )
 
-    def _bounded(self, network, parameters):
+    def _finish(self, problem: Problem, parameters: np.ndarray, spread: float) -> GaussianProcess:
+        return self._posterior(problem, self._bounded(problem.network, parameters), spread)
+
+    def _bounded(self, network: Network, parameters: np.ndarray) -> np.ndarray:
         if self.spec_norm_bound is None:
             return parameters
         return bound_spectral_norms(network, parameters, self.spec_norm_bound)
 
-    def _latent(self, rows):
-        """Moments of standardised rows, see :func:`latent_moments`."""
-        return latent_moments(self._state.draws, self._state.extra, rows)
+    @property
+    def _process(self) -> GaussianProcess:
+        return cast(GaussianProcess, self._state.posterior)
 
-    def latent_mean_and_variance(self, X):
+    def latent_mean_and_variance(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of the Gaussian process under the likelihood.
 
         Parameters
@@ -151,44 +163,8 @@ class _SNGP(Estimator):
             Predictive variance s·Φ(x) P⁻¹ Φ(x)ᵀ, shared by all logits or one for each.
         """
         X = self._check_rows(X)
-        pairs = [self._latent(rows)[:2] for rows in self._chunks(X)]
+        pairs = [self._process.moments(rows) for rows in self._state.stretches(X)]
         return np.concatenate([mean for mean, _ in pairs]), np.concatenate([variance for _, variance in pairs])
-
-    def _n_draws(self):
-        return self._state.settings["n_draws"]
-
-    def _sampled_latent(self, n_samples, rng):
-        """Function from standardised rows to latent values (n_samples, n_rows, n_raw) of coherent draws of β."""
-        state = self._state
-        kernel = state.network.views(state.parameters)["kernel_out"].astype(float)
-        n_uncertain = self._n_uncertain()
-        noise = rng.normal(size=(n_samples, state.network.n_inducing, n_uncertain))
-        beta = np.repeat(kernel, n_samples, axis=0)
-        beta[:, :, :n_uncertain] += state.extra.draw(noise)
-        return lambda rows: state.draws.random_features(rows) @ beta
-
-    def _export(self):
-        return replace(
-            super()._export(),
-            spec_norm_bound=self.spec_norm_bound,
-            ridge_penalty=self._state.settings["ridge_penalty"],
-            precision=self._state.extra.precision(self._state.network.n_inducing),
-            mean_field_factor=self._state.settings.get("mean_field_factor", 0.0),
-        )
-
-    def _import(self, fitted):
-        super()._import(fitted)
-        self._state = replace(self._state, extra=RandomFeatureGP.from_precision(fitted.precision, fitted.ridge_penalty))
-
-
-def latent_moments(draws: Draws, posterior: RandomFeatureGP, rows: np.ndarray):
-    """Mean (n_rows, n_raw), variance (n_rows, n_precisions) and raw constants (1, n_constants) of standardised rows."""
-    views = draws.network.views(draws.weights[:1])
-    beta = views["kernel_out"][0].astype(float)
-    with borrowed_scratch("factors") as kept:
-        moments = posterior.moments(beta, draws.network.feature_scale, working_type(draws.network), kept)
-        both = draws.of_cosines(rows, moments, beta.shape[1] + len(posterior.directions))
-    return both[:, : beta.shape[1]], both[:, beta.shape[1] :], views.get("constants", np.zeros((1, 0))).astype(float)
 
 
 def bound_spectral_norms(network: Network, parameters: np.ndarray, bound: float) -> np.ndarray:
@@ -231,6 +207,8 @@ class SNGPRegressor(RegressorTask, _SNGP):
     True
     """
 
+    _auto = AUTO["SNGPRegressor"]
+
     # Regression gains more from a projection that weighs the features than it loses in distance awareness.
     input_projection: str = parameter(
         "trained",
@@ -241,14 +219,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
         trained.""",
     )
 
-    _auto_learning_rate = 0.01
-    _auto_steps = 200
-
-    def _encodes(self):
-        # The kernel's distances are to be those of the features.
-        return False
-
-    def _refine(self, problem, members, parameters):
+    def _refine(self, problem: Problem, members: Members, parameters: np.ndarray) -> np.ndarray:
         """With a normal likelihood, β in closed form: the posterior mean of each network's Gaussian process."""
         target = problem.target
         if type(target.likelihood) is not Normal:
@@ -266,55 +237,54 @@ class SNGPRegressor(RegressorTask, _SNGP):
                 views["kernel_out"][m][:, j] = posterior_mean(features, y[:, j], information, self.ridge_penalty)
         return refined
 
-    def _training_mixture(self, problem, members, parameters, networks, index, spread=1.0):
+    def _training_mixture(
+        self,
+        problem: Problem,
+        members: Members,
+        parameters: np.ndarray,
+        networks: Any,
+        index: np.ndarray,
+        spread: float = 1.0,
+    ) -> dict[str, np.ndarray]:
         """As predicted after the network's own training rows: each latent location with its posterior's quantiles."""
-        draws = self._draws(problem, parameters[networks])
-        posterior = self._posterior(problem, draws, members.training[networks[0]])
-        mean, variance, constants = latent_moments(draws, posterior, problem.rows.take(index))
-        raw = self._spread(mean, variance, problem.target.head.n_outputs, self.n_draws)
-        return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
+        process = self._posterior(problem, parameters[networks], spread, members.training[networks[0]])
+        return quantile_parameters(process, problem.target.output, problem.rows.take(index))
 
-    @staticmethod
-    def _spread(mean, variance, n_outputs, n_draws):
-        """Equally likely quantiles of Gaussian latent locations, (n_draws, n_rows, n_raw)."""
-        nodes = special.ndtri((np.arange(n_draws) + 0.5) / n_draws)[:, None, None]
-        raw = np.repeat(mean[None], n_draws, axis=0)
-        raw[..., :n_outputs] += nodes * np.sqrt(variance)
-        return raw
-
-    def _curvature(self, problem, draws, X, y):
+    def _curvature(self, problem: Problem, draws: Draws, X: Any, y: np.ndarray) -> np.ndarray:
         """Fisher information of each target's location at the trained parameters, (n_rows, n_outputs).
 
         The factor of the noise does not enter: it was found beside a variance that did not know it.
         """
         raw, constants = draws.raw(X)
-        target = problem.target
+        target, likelihood = problem.target, family_of(problem.target.output)
         parameters, _ = target.head.of_rows(link_parameters(target.head, raw, constants, target.fixed), y)
-        information = target.likelihood.on_training_scale().location_information(parameters)
+        information = likelihood.on_training_scale().location_information(parameters)
         return np.broadcast_to(information, (1, len(raw[0]), target.head.n_outputs))[0]
 
-    def _n_uncertain(self):
-        return self._state.head.n_outputs
+    def _mixture(self, X: Stretch) -> PredictiveMixture:
+        process, output = self._process, self._state.output
+        likelihood = family_of(output)
+        if type(likelihood) is not Normal:
+            return self._as_mixture(quantile_parameters(process, output, X))
+        mean, variance = process.moments(X)
+        mixture = self._as_mixture(link_parameters(output.head, mean[None], process.constants, output.fixed))
+        model_variance = variance * output.standardizer.scale**2
+        scale = np.sqrt(mixture.parameters["scale"] ** 2 + model_variance)
+        return PredictiveMixture(likelihood, {**mixture.parameters, "scale": scale}, output.single, model_variance)
 
-    def _mixture(self, X):
-        state = self._state
-        mean, variance, constants = self._latent(X)
-        if type(state.likelihood) is Normal:
-            parameters = link_parameters(state.head, mean[None], constants, state.fixed)
-            mixture = self._as_mixture(parameters)
-            model_variance = variance * state.y_standardizer.scale**2
-            scale = np.sqrt(mixture.parameters["scale"] ** 2 + model_variance)
-            return PredictiveMixture(
-                state.likelihood, {**mixture.parameters, "scale": scale}, self._single_output, model_variance
-            )
-        raw = self._spread(mean, variance, state.head.n_outputs, self._n_draws())
-        return self._as_mixture(link_parameters(state.head, raw, constants, state.fixed))
+    def _function_sampler(self, n_samples: int, rng: np.random.RandomState) -> Callable[[Stretch], PredictiveMixture]:
+        process, output = self._process, self._state.output
+        latent, constants = process.sampled(n_samples, rng), process.constants
+        return lambda rows: self._as_mixture(link_parameters(output.head, latent(rows), constants, output.fixed))
 
-    def _function_sampler(self, n_samples, rng):
-        state = self._state
-        latent = self._sampled_latent(n_samples, rng)
-        constants = state.network.views(state.parameters).get("constants", np.zeros((1, 0))).astype(float)
-        return lambda rows: self._as_mixture(link_parameters(state.head, latent(rows), constants, state.fixed))
+
+def quantile_parameters(process: GaussianProcess, output: Output, rows: Stretch) -> dict[str, np.ndarray]:
+    """Likelihood parameters at equally likely quantiles of the latent locations, (n_draws, n_rows, n_outputs)."""
+    mean, variance = process.moments(rows)
+    nodes = special.ndtri((np.arange(process.count) + 0.5) / process.count)[:, None, None]
+    raw = np.repeat(mean[None], process.count, axis=0)
+    raw[..., : output.head.n_outputs] += nodes * np.sqrt(variance)
+    return link_parameters(output.head, raw, process.constants, output.fixed)
 
 
 @estimator
@@ -350,6 +320,8 @@ class SNGPClassifier(ClassifierTask, _SNGP):
     True
     """
 
+    _auto = AUTO["SNGPClassifier"]
+
     kernel_scale: float = parameter(
         2.0,
         [_POSITIVE],
@@ -379,38 +351,21 @@ class SNGPClassifier(ClassifierTask, _SNGP):
 
     validation_fraction: float = inherited(_SNGP, "validation_fraction", 0.15)
 
-    # A second network would double the time of a fit.
-    _auto_early_stopping = True
-    _auto_steps = 40
-    _predicts_with = (*_SNGP._predicts_with, "mean_field_factor")
-
-    def _early_stopping(self, problem):
-        # Texts and other embeddings are told from foreign ones best by a network that was trained on all rows to the end. And
-        # where each different row stands for many, there is no noise to fit, while one fold has noise of its own.
-        copies = problem.rows.copies
-        needless = not problem.is_table or copies.sum(dtype=float) >= MANY_COPIES * len(copies)
-        return False if needless and self.early_stopping == "auto" else super()._early_stopping(problem)
-
-    def _pace(self, network):
-        # Each step moves the hidden state in proportion to the features that a trained projection adds up: hundreds of them
-        # diverge at the rate at which a fixed one needs few steps.
-        return super()._pace(network) if network.frozen_projection else (0.003, 200)
-
-    def _knobs(self, problem):
+    def _knobs(self, problem: Problem) -> Knobs:
         # The loss is a mean over rows: the share of the prior in it.
         return replace(super()._knobs(problem), ridge=self.ridge_penalty / problem.target.weight.sum())
 
-    def _curvature(self, problem, draws, X, y):
+    def _curvature(self, problem: Problem, draws: Draws, X: Any, y: np.ndarray) -> np.ndarray:
         """Weights of the rows in each precision, (n_rows, 1) or (n_rows, n_latent)."""
         if self.covariance == "shared":
             return np.ones((X.shape[0], 1))
         p = class_probabilities(draws.raw(X)[0][0])[:, -problem.target.head.n_outputs :]
         return p * (1 - p)
 
-    def _n_uncertain(self):
-        return self._state.head.n_raw
+    def _finish(self, problem: Problem, parameters: np.ndarray, spread: float) -> GaussianProcess:
+        return replace(super()._finish(problem, parameters, spread), mean_field_factor=self.mean_field_factor)
 
-    def predict_proba(self, X, return_variance=False):
+    def predict_proba(self, X: Any, return_variance: bool = False) -> Any:
         """Predictive class probabilities softmax(logits / √(1 + λ v)), and v if asked for.
 
         Parameters
@@ -429,35 +384,36 @@ class SNGPClassifier(ClassifierTask, _SNGP):
         if not return_variance:
             return super().predict_proba(X)
         mean, variance = self.latent_mean_and_variance(X)
-        return self._probabilities(self._mean_field(mean, variance), self._mean_field(1.0, variance)), variance
+        return self._probabilities(*self._tempered(mean, variance)), variance
 
-    def _mean_field(self, mean, variance):
-        return mean_field_logits(mean, variance, self._state.settings["mean_field_factor"])
+    def _tempered(self, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean-field logits, and by what factor they are closer to 0 than the latent means."""
+        factor = self._process.mean_field_factor
+        return mean_field_logits(mean, variance, factor), mean_field_logits(1.0, variance, factor)
 
-    def _predictive_logits(self, X):
-        mean, variance, _ = self._latent(X)
-        return self._mean_field(mean, variance)[None], self._mean_field(1.0, variance)
+    def _predictive_logits(self, X: Stretch) -> tuple[np.ndarray, np.ndarray]:
+        logits, tempering = self._tempered(*self._process.moments(X))
+        return logits[None], tempering
 
-    def _mean_probabilities(self, X):
-        logits, tempering = self._predictive_logits(X)
-        return self._probabilities(logits[0], tempering)
+    def _mean_probabilities(self, X: Stretch) -> np.ndarray:
+        return self._probabilities(*self._tempered(*self._process.moments(X)))
 
-    def _draw_probabilities(self, X):
+    def _draw_probabilities(self, X: Stretch) -> np.ndarray:
         return self._draw_and_mean_probabilities(X)[0]
 
-    def _draw_and_mean_probabilities(self, X):
-        mean, variance, _ = self._latent(X)
+    def _draw_and_mean_probabilities(self, X: Stretch) -> tuple[np.ndarray, np.ndarray]:
+        mean, variance = self._process.moments(X)
         # The same standard normal points for every row: results depend on the row alone.
-        nodes = check_random_state(0).normal(size=(self._n_draws(), 1, mean.shape[1]))
+        nodes = check_random_state(0).normal(size=(self._process.count, 1, mean.shape[1]))
         drawn = self._probabilities(mean + nodes * np.sqrt(variance))
-        return drawn, self._probabilities(self._mean_field(mean, variance), self._mean_field(1.0, variance))
+        return drawn, self._probabilities(*self._tempered(mean, variance))
 
-    def _uncertainty(self, X):
-        draws, mean = self._draw_and_mean_probabilities(X)
-        draws, total = class_uncertainty(draws), entropy(mean)
+    def _uncertainty(self, X: Stretch) -> Uncertainty:
+        drawn, mean = self._draw_and_mean_probabilities(X)
+        draws, total = class_uncertainty(drawn), entropy(mean)
         aleatoric = total * np.divide(draws.aleatoric, draws.total, out=np.ones_like(total), where=draws.total > 0)
         return Uncertainty(total, aleatoric, total - aleatoric)
 
-    def _function_sampler(self, n_samples, rng):
-        latent = self._sampled_latent(n_samples, rng)
+    def _function_sampler(self, n_samples: int, rng: np.random.RandomState) -> Callable[[Stretch], np.ndarray]:
+        latent = self._process.sampled(n_samples, rng)
         return lambda rows: self._probabilities(latent(rows))

@@ -10,9 +10,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skuq import likelihoods
+from skuq._model.gaussian_process import RandomFeatureGP
 from skuq._model.heads import classification_head, link_parameters
 from skuq._model.network import ACTIVATIONS, Network
-from skuq._model.variational import Posterior
+from skuq._model.posteriors import GaussianProcess, PointEstimates, VariationalPosterior
+from skuq._model.variational import Posterior, Prior
 from skuq.backends import Fitted, Knobs, Program
 
 torch = pytest.importorskip("torch")
@@ -177,7 +179,7 @@ def test_steps_are_those_of_torch_optim():
         [trainer.run(*(a[part] for a in (X, y, weight, rates)))[:, 0] for part in (slice(0, 7), slice(7, 20))]
     )
 
-    model = backend.to_native(fitted_of(network, parameters))
+    model = backend.to_native(fitted_of(points(network, parameters)))
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
     kernels, biases = [m.weight for m in linear], [m.bias for m in linear]
     groups = [{"params": kernels, "weight_decay": 0.0}, {"params": biases, "weight_decay": 0.0}]
@@ -193,7 +195,7 @@ def test_steps_are_those_of_torch_optim():
         optimizer.step()
         expected.append(loss.item())
     assert_allclose(losses, expected, rtol=1e-4)
-    final = backend.from_native(model, fitted_of(network, parameters)).weights
+    final = backend.from_native(model, fitted_of(points(network, parameters))).posterior.parameters
     assert_allclose(trainer.parameters(), final, rtol=1e-3, atol=1e-5)
 
 
@@ -391,8 +393,8 @@ def test_nothing_keeps_the_buffers_of_a_trainer_that_is_done_with(kind, device):
 # ---------------------------------------------------------------------------------------------- native models
 
 
-def fitted_of(network, weights, rng=None, **options):
-    head, d = network.head, network.n_features
+def fitted_of(posterior, rng=None, **options):
+    head, d = posterior.network.head, posterior.network.n_features
     shift = {
         "x_shift": np.zeros(d),
         "x_scale": np.ones(d),
@@ -406,13 +408,25 @@ def fitted_of(network, weights, rng=None, **options):
                 rng.standard_normal(head.n_outputs),
                 rng.uniform(0.5, 2, head.n_outputs),
             )
-    return Fitted(network, weights, **{"fixed": np.zeros(0, np.float32), **shift, **options})
+    return Fitted(posterior=posterior, **{"fixed": np.zeros(0, np.float32), **shift, **options})
+
+
+def points(network, weights, **options):
+    return PointEstimates(network=network, parameters=weights, **options)
+
+
+def variational(program, parameters, knobs):
+    """One posterior, against the prior that a trainer would have."""
+    prior = Prior(family=program.prior, scale=knobs.prior_scale, ratio=knobs.prior_ratio, mix=knobs.prior_mix)
+    return VariationalPosterior(
+        network=program.network, parameters=parameters[None], layout=program.posterior, prior=prior
+    )
 
 
 def numpy_raw(fitted, weights, X):
     network = fitted.network
     standardised = ((X - fitted.x_shift) / fitted.x_scale).astype(np.float32)
-    return network.raw_outputs(network.views(weights), standardised, fixed=fitted.features)
+    return network.raw_outputs(network.views(weights), standardised, fixed=fitted.posterior.features)
 
 
 def constants_of(fitted, weights):
@@ -444,9 +458,8 @@ def test_native_forward_is_numpys_and_returns(name, architecture):
     head = HEADS.get(name) or likelihood.head(2)
     network = make(head, (6, 6), "gelu", architecture)
     weights = start(Program(network), 2, rng)
-    fitted = fitted_of(
-        network, weights, rng, fixed=fixed_values(name), log_target=name == "lognormal", dropout_rate=0.1
-    )
+    posterior = points(network, weights, dropout_rate=0.1)
+    fitted = fitted_of(posterior, rng, fixed=fixed_values(name), log_target=name == "lognormal")
     state = torch.random.get_rng_state()
     models = backend.to_native(fitted)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -454,9 +467,9 @@ def test_native_forward_is_numpys_and_returns(name, architecture):
     for model, row in zip(models, weights, strict=True):
         assert_same_distribution(model(torch.tensor(X)), fitted, likelihood, row[None], X)
         assert sum(isinstance(m, torch.nn.Dropout) for m in model.modules()) == 2
-    back = backend.from_native(models, fitted)
-    assert_array_equal(back.weights, weights)
-    assert back.weights.dtype == np.float32
+    back = backend.from_native(models, fitted).posterior.parameters
+    assert_array_equal(back, weights)
+    assert back.dtype == np.float32
 
 
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
@@ -464,7 +477,7 @@ def test_native_activations(activation):
     rng = np.random.default_rng(16)
     network = make(HEADS["categorical"], (7,), activation)
     weights = start(Program(network), 1, rng)
-    fitted = fitted_of(network, weights, rng)
+    fitted = fitted_of(points(network, weights), rng)
     X = rng.standard_normal((9, 3))
     assert_same_distribution(backend.to_native(fitted)(torch.tensor(X)), fitted, None, weights, X)
 
@@ -476,33 +489,32 @@ def test_native_gaussian_process(name):
     weights = start(Program(network), 1, rng)
     n_precisions = network.head.n_outputs if name == "categorical" else 1
     roots = rng.standard_normal((n_precisions, 10, 30))
-    fitted = fitted_of(
-        network,
-        weights,
-        rng,
+    process = GaussianProcess(
+        network=network,
+        parameters=weights,
         features=network.initial_random_features(rng, 2.0),
-        precision=0.5 * np.eye(10) + roots @ roots.mT,
-        ridge_penalty=0.5,
+        covariance=RandomFeatureGP.from_precision(0.5 * np.eye(10) + roots @ roots.mT, 0.5),
         spec_norm_bound=0.9,
     )
+    fitted = fitted_of(process, rng)
     model, X = backend.to_native(fitted), rng.standard_normal((9, 3))
     outputs, variance = model(torch.tensor(X))
     assert_same_distribution(outputs, fitted, LIKELIHOODS.get(name), weights, X)
     standardised = ((X - fitted.x_shift) / fitted.x_scale).astype(np.float32)
-    h = network.random_features(network.hidden(network.views(weights), standardised), fitted.features)[0].astype(float)
-    expected = 0.5 * np.einsum("nm,kml,nl->nk", h, np.linalg.inv(fitted.precision), h)
+    h = network.random_features(network.hidden(network.views(weights), standardised), process.features)[0].astype(float)
+    expected = 0.5 * np.einsum("nm,kml,nl->nk", h, np.linalg.inv(process.precision), h)
     if name == "normal-constant":
         expected = expected * fitted.y_scale**2
     assert_allclose(variance.detach(), expected, rtol=1e-4)
-    back = backend.from_native(model, fitted)
-    assert_array_equal(back.weights, weights)
-    assert_array_equal(back.precision, fitted.precision)
+    back = backend.from_native(model, fitted).posterior
+    assert_array_equal(back.parameters, weights)
+    assert_array_equal(back.precision, process.precision)
     # In training the bound takes hold.
     model.train()
     assert not isinstance(model(torch.tensor(X)), tuple)
     for _ in range(20):
         model(torch.tensor(X))
-    views = network.views(backend.from_native(model, fitted).weights)
+    views = network.views(backend.from_native(model, fitted).posterior.parameters)
     norms = [np.linalg.norm(views[t.name][0], 2) for t in network.hidden_kernels]
     assert max(np.linalg.norm(network.views(weights)[t.name][0], 2) for t in network.hidden_kernels) > 0.9
     assert max(norms) < 0.9 * 1.02
@@ -517,22 +529,12 @@ def test_native_bayesian_network(name, kind, prior):
     program = posterior_program(network, kind, prior)
     parameters = start(program, 1, rng, 0.3)[0]
     knobs = prior_knobs(network, rng)
-    fitted = fitted_of(
-        network,
-        np.zeros((0, network.n_weights), np.float32),
-        rng,
-        posterior=program.posterior,
-        posterior_parameters=parameters,
-        prior=prior,
-        prior_scale=knobs.prior_scale,
-        prior_ratio=0.1,
-        prior_mix=0.4,
-    )
+    fitted = fitted_of(variational(program, parameters, knobs), rng)
     state = torch.random.get_rng_state()
     model = backend.to_native(fitted)
     assert torch.equal(torch.random.get_rng_state(), state)
     X = rng.standard_normal((9, 3))
-    assert_array_equal(backend.from_native(model, fitted).posterior_parameters, parameters)
+    assert_array_equal(backend.from_native(model, fitted).posterior.parameters[0], parameters)
 
     # Frozen, it is the network of the means.
     means, _, constants = program.posterior.split(parameters[None])
@@ -573,11 +575,12 @@ def test_native_bayesian_network(name, kind, prior):
             optimizer.zero_grad()
             model.sample_elbo(torch.tensor(X), y, criterion, 2, 0.01).backward()
             optimizer.step()
-    changed = backend.from_native(model, fitted).posterior_parameters
+    further = backend.from_native(model, fitted)
+    changed = further.posterior.parameters[0]
     assert np.mean(changed != parameters) > 0.95
     assert np.isfinite(changed).all()
-    again = backend.to_native(replace(fitted, posterior_parameters=changed))
-    assert_array_equal(backend.from_native(again, fitted).posterior_parameters, changed)
+    again = backend.to_native(further)
+    assert_array_equal(backend.from_native(again, fitted).posterior.parameters[0], changed)
 
 
 @pytest.mark.parametrize("prior", ["normal", "scale_mixture"])
@@ -600,10 +603,7 @@ def test_objective_is_blitzs_own(prior, monkeypatch):
     loss = trainer.run(X, y, weight, np.zeros(1))[0, 0]
     weights = trainer._sampler.weights[0, 0].clone()
 
-    fitted = fitted_of(
-        network, np.zeros((0, network.n_weights)), posterior=program.posterior, posterior_parameters=parameters[0],
-        prior=prior, prior_scale=knobs.prior_scale, prior_ratio=knobs.prior_ratio, prior_mix=knobs.prior_mix,
-    )  # fmt: skip
+    fitted = fitted_of(variational(replace(program, prior=prior), parameters[0], knobs))
     model = backend.to_native(fitted)
     epsilons = iter(
         [noise[0][0, 0, t.start : t.stop].view(t.shape).transpose(0, -1) for layer in network.layers for t in layer]
@@ -631,7 +631,7 @@ def test_native_model_trains_further_and_is_read_back():
     rng = np.random.default_rng(20)
     network = make(HEADS["student_t"], (6,), "relu")
     weights = start(Program(network), 1, rng)
-    fitted = fitted_of(network, weights, rng)
+    fitted = fitted_of(points(network, weights), rng)
     model = backend.to_native(fitted).train()
     X, y = rng.standard_normal((20, 3)), torch.tensor(rng.standard_normal((20, 2)))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -640,8 +640,10 @@ def test_native_model_trains_further_and_is_read_back():
         (-model(torch.tensor(X)).log_prob(y).mean()).backward()
         optimizer.step()
     back = backend.from_native(model, fitted)
-    assert (back.weights != weights).mean() > 0.8
-    assert_same_distribution(model.eval()(torch.tensor(X)), back, LIKELIHOODS["student_t"], back.weights, X)
+    assert (back.posterior.parameters != weights).mean() > 0.8
+    assert_same_distribution(
+        model.eval()(torch.tensor(X)), back, LIKELIHOODS["student_t"], back.posterior.parameters, X
+    )
 
 
 def test_training_needs_neither_blitz_nor_the_global_generator(tmp_path):

@@ -12,9 +12,11 @@ from scipy import special, stats
 
 from skuq import likelihoods as lk
 from skuq._data.encoding import fit_bins
+from skuq._model.gaussian_process import RandomFeatureGP
 from skuq._model.heads import classification_head, link_parameters
 from skuq._model.network import ACTIVATIONS, Network
-from skuq._model.variational import Posterior
+from skuq._model.posteriors import GaussianProcess, PointEstimates, VariationalPosterior
+from skuq._model.variational import Posterior, Prior
 from skuq.backends import Fitted, Knobs, Program
 
 tf = pytest.importorskip("tensorflow")
@@ -82,8 +84,8 @@ def trainer(program, parameters=None, features=None, seed=0, n_members=1, **knob
     return backend.Trainer(program, parameters, features or {}, knobs, seed)
 
 
-def fitted_of(net, n_members=1, seed=0, **changes):
-    """A fitted model with random arrays everywhere."""
+def fitted_of(net, n_members=1, seed=0, kind=PointEstimates, options=None, **changes):
+    """A fitted model with random arrays everywhere; `options` are those of its posterior."""
     rng, k = np.random.default_rng(seed), net.head.n_outputs
     state = {
         "fixed": np.full(net.head.n_fixed, 2.5),
@@ -91,16 +93,16 @@ def fitted_of(net, n_members=1, seed=0, **changes):
         "x_scale": rng.uniform(0.5, 2, net.n_features),
         "y_shift": np.zeros(k),
         "y_scale": np.ones(k),
-        "features": net.initial_random_features(rng, 2.0),
     }
-    return Fitted(net, **{"weights": weights_of(net, n_members, seed), **state, **changes})
+    arrays = {"parameters": weights_of(net, n_members, seed), "features": net.initial_random_features(rng, 2.0)}
+    return Fitted(posterior=kind(network=net, **{**arrays, **(options or {})}), **{**state, **changes})
 
 
 def reference(fitted, X, weights=None):
     """Raw outputs (S, n_rows, n_raw) and constants by `Network`, in double precision."""
     net = fitted.network
-    views = net.views((fitted.weights if weights is None else weights).astype(float))
-    raw = net.raw_outputs(views, (X - fitted.x_shift) / fitted.x_scale, fixed=fitted.features)
+    views = net.views((fitted.posterior.parameters if weights is None else weights).astype(float))
+    raw = net.raw_outputs(views, (X - fitted.x_shift) / fitted.x_scale, fixed=fitted.posterior.features)
     return raw, views.get("constants", np.zeros((len(raw), 0)))
 
 
@@ -118,7 +120,7 @@ def test_steps_equal_keras(activation, architecture, n_inducing):
     net = network(3, (6, 6), classification_head(3), activation, architecture, n_inducing)
     fitted = fitted_of(net, x_shift=np.zeros(3), x_scale=np.ones(3))
     X, y, weight, rate = batches(net, 5)
-    ours = trainer(Program(net), fitted.weights, fitted.features)
+    ours = trainer(Program(net), fitted.posterior.parameters, fitted.posterior.features)
     losses = ours.run(X, y, weight, rate)[:, 0]
 
     model, adam = backend.to_native(fitted), tf_keras.optimizers.Adam(0.01, epsilon=1e-8)
@@ -406,12 +408,12 @@ NATIVE = {
 @pytest.mark.parametrize("name", NATIVE)
 def test_native_classifier(name):
     net, changes = NATIVE[name]
-    fitted = fitted_of(net, n_members=2, **changes)
+    fitted = fitted_of(net, n_members=2, options=changes)
     X = np.random.default_rng(1).normal(size=(7, 3))
     models = backend.to_native(fitted)
     for model, raw in zip(models, reference(fitted, X)[0], strict=True):
         np.testing.assert_allclose(model(X), raw, rtol=1e-4, atol=1e-5)
-    assert np.array_equal(backend.from_native(models, fitted).weights, fitted.weights)
+    assert np.array_equal(backend.from_native(models, fitted).posterior.parameters, fitted.posterior.parameters)
 
 
 @pytest.mark.parametrize("likelihood", [*LIKELIHOODS, lk.LogNormal(), lk.LogNormal(scale="constant")], ids=repr)
@@ -431,7 +433,7 @@ def test_native_regressor_is_the_distribution_in_targets_units(likelihood):
     expected = stats_logpdf(likelihood, y, parameters)
     np.testing.assert_allclose(native.log_prob(y.astype(np.float32)), expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(native.mean(), likelihood.mean(parameters)[0], rtol=1e-4, atol=1e-5)
-    assert np.array_equal(backend.from_native(model, fitted).weights, fitted.weights)
+    assert np.array_equal(backend.from_native(model, fitted).posterior.parameters, fitted.posterior.parameters)
 
 
 def stats_logpdf(likelihood, y, parameters):
@@ -448,11 +450,13 @@ def test_native_gaussian_process(head, n_precisions):
     rng = np.random.default_rng(2)
     root = rng.normal(size=(n_precisions, 32, 40))
     precision = 0.5 * np.eye(32) + root @ root.transpose(0, 2, 1) / 8
-    fitted = fitted_of(net, precision=precision, ridge_penalty=0.5, spec_norm_bound=0.95)
+    covariance = RandomFeatureGP.from_precision(precision, 0.5)
+    fitted = fitted_of(net, kind=GaussianProcess, options={"covariance": covariance, "spec_norm_bound": 0.95})
+    process = fitted.posterior
     X = rng.normal(size=(7, 3))
     raw = reference(fitted, X)[0][0]
-    views = net.views(fitted.weights.astype(float))
-    phi = net.random_features(net.hidden(views, (X - fitted.x_shift) / fitted.x_scale), fitted.features)[0]
+    views = net.views(process.parameters.astype(float))
+    phi = net.random_features(net.hidden(views, (X - fitted.x_shift) / fitted.x_scale), process.features)[0]
     variances = 0.5 * np.einsum("nm,kml,nl->nk", phi, np.linalg.inv(precision), phi)
 
     model = backend.to_native(fitted)
@@ -462,9 +466,9 @@ def test_native_gaussian_process(head, n_precisions):
     assert covariance.shape == ((7, 7) if n_precisions == 1 else (7, 7, 3))
     found = np.diagonal(covariance).T if n_precisions > 1 else np.diagonal(covariance)[:, None]
     np.testing.assert_allclose(found, variances, rtol=1e-4)
-    again = backend.from_native(model, fitted)
-    assert np.array_equal(again.weights, fitted.weights)
-    assert np.array_equal(again.precision, fitted.precision)
+    again = backend.from_native(model, fitted).posterior
+    assert np.array_equal(again.parameters, process.parameters)
+    assert np.array_equal(again.precision, process.precision)
 
 
 def variational(kind, prior="normal", sigma=0.3, head=None):
@@ -474,38 +478,31 @@ def variational(kind, prior="normal", sigma=0.3, head=None):
     n = net.n_layer_weights
     if sigma > 0.01:
         parameters[n : n + posterior.n_spreads] += 0.1 * rng.normal(size=posterior.n_spreads)
-    return fitted_of(
-        net,
-        weights=np.empty((0, net.n_weights), np.float32),
-        posterior=posterior,
-        posterior_parameters=parameters,
-        prior=prior,
-        prior_scale=rng.uniform(0.5, 1.5, n),
-        prior_ratio=0.1,
-        prior_mix=0.4,
-    )
+    against = Prior(family=prior, scale=rng.uniform(0.5, 1.5, n), ratio=0.1, mix=0.4)
+    options = {"parameters": parameters[None], "layout": posterior, "prior": against}
+    return fitted_of(net, kind=VariationalPosterior, options=options)
 
 
 @pytest.mark.parametrize("kind", ["mean_field", "full_covariance"])
 def test_native_posterior(kind):
     fitted = variational(kind)
-    net, posterior = fitted.network, fitted.posterior
-    mean, spread, _ = posterior.split(fitted.posterior_parameters)
+    net, layout, parameters = fitted.network, fitted.posterior.layout, fitted.posterior.parameters
+    mean, spread, _ = layout.split(parameters[0])
     model = backend.to_native(fitted, kl_weight=0.5)
-    for i, (layer, (start, stop)) in enumerate(zip(net.layers, posterior.blocks, strict=True)):
+    for i, (layer, (start, stop)) in enumerate(zip(net.layers, layout.blocks, strict=True)):
         q = model.get_layer(layer[0].name.replace("kernel", "dense"))._posterior(tf.zeros(()))
         np.testing.assert_array_equal(q.mean(), mean[start:stop])
         if kind == "mean_field":
             np.testing.assert_allclose(q.stddev(), np.logaddexp(0, spread[start:stop]), rtol=1e-5)
         else:
-            factor = posterior.scale_factors(spread)[i]
+            factor = layout.scale_factors(spread)[i]
             np.testing.assert_allclose(q.covariance(), factor @ factor.T, atol=1e-6)
-    assert np.array_equal(backend.from_native(model, fitted).posterior_parameters, fitted.posterior_parameters)
+    assert np.array_equal(backend.from_native(model, fitted).posterior.parameters, parameters)
 
     # The losses that its layers add are the divergence that the trainer adds.
     X, y, weight, rate = batches(net, 1)
-    knobs = {"kl_weight": 0.5, "prior_scale": fitted.prior_scale}
-    ours = trainer(Program(net, posterior, "normal"), fitted.posterior_parameters[None], **knobs)
+    knobs = {"kl_weight": 0.5, "prior_scale": fitted.posterior.prior.scale}
+    ours = trainer(Program(net, layout, "normal"), parameters, **knobs)
     model(X[0, 0])
     np.testing.assert_allclose(sum(model.losses), ours.run(X, y, 0 * weight, rate)[0, 0], rtol=1e-4)
 
@@ -515,7 +512,7 @@ def test_native_posterior_samples_the_same_outputs(kind):
     fitted, rng = variational(kind), np.random.default_rng(1)
     X = rng.normal(size=(5, 3))
     noise = rng.standard_normal((20_000, fitted.network.n_layer_weights))
-    ours = reference(fitted, X, fitted.posterior.draw(fitted.posterior_parameters, noise))[0]
+    ours = reference(fitted, X, fitted.posterior.layout.draw(fitted.posterior.parameters[0], noise))[0]
     model = tf.function(backend.to_native(fitted))
     tf.random.set_seed(0)
     native = np.stack([model(X.astype(np.float32)) for _ in range(3000)])
@@ -529,7 +526,7 @@ def test_native_posterior_without_noise_is_the_network(kind):
     fitted = variational(kind, sigma=1e-7, head=lk.Normal(scale="constant").head(1))
     X = np.random.default_rng(1).normal(size=(5, 3))
     zero = np.zeros((1, fitted.network.n_layer_weights))
-    raw, constants = reference(fitted, X, fitted.posterior.draw(fitted.posterior_parameters, zero))
+    raw, constants = reference(fitted, X, fitted.posterior.layout.draw(fitted.posterior.parameters[0], zero))
     native = backend.to_native(fitted)(X)
     np.testing.assert_allclose(native.mean(), raw[0], rtol=1e-4, atol=1e-5)
     noise = lk.SCALE_FLOOR + np.logaddexp(0, constants[0])
@@ -545,13 +542,14 @@ def test_native_models_train_further(prior):
     losses = model.fit(X, y, epochs=30, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
-    changed = backend.from_native(model, fitted).posterior_parameters
-    assert not np.allclose(changed, fitted.posterior_parameters)
+    changed = backend.from_native(model, fitted).posterior.parameters
+    assert not np.allclose(changed, fitted.posterior.parameters)
 
 
 def test_building_a_native_model_leaves_global_generators_alone():
     net = network(sizes=(4, 4), head=classification_head(3), architecture="resnet", n_inducing=8)
-    for fitted in (fitted_of(net, dropout_rate=0.1, precision=np.eye(8)[None]), variational("full_covariance")):
+    options = {"dropout_rate": 0.1, "covariance": RandomFeatureGP.from_precision(np.eye(8)[None], 1.0)}
+    for fitted in (fitted_of(net, kind=GaussianProcess, options=options), variational("full_covariance")):
         before = random.getstate()
         backend.to_native(fitted)
         assert random.getstate() == before

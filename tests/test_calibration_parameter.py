@@ -40,6 +40,7 @@ from test_native import as_array, call, native_list, probabilities
 import skuq
 from skuq import backends
 from skuq._estimator import base, self_calibration
+from skuq._estimator.native import as_fitted
 from skuq._estimator.self_calibration import plan_calibration
 from skuq._model.draws import Draws
 from skuq._prediction.temperature import fit_mixture_temperature
@@ -356,7 +357,9 @@ def test_a_temperature_divides_the_logits_of_every_draw(name, width, backend):
     T = model.temperature_
     assert abs(T - 1) > 0.02
     np.testing.assert_allclose(T * log_odds(model.predict_dist(X).draws), log_odds(plain.predict_dist(X).draws), 1e-6)
-    functions, expected = (m._function_sampler(5, np.random.RandomState(0))(next(m._chunks(X))) for m in (model, plain))
+    functions, expected = (
+        m._function_sampler(5, np.random.RandomState(0))(next(m._state.stretches(X))) for m in (model, plain)
+    )
     np.testing.assert_allclose(T * log_odds(functions), log_odds(expected), 1e-6)
     if name == "SNGPClassifier":
         np.testing.assert_allclose(T * log_odds(model.predict_proba(X)), log_odds(plain.predict_proba(X)), 1e-6)
@@ -774,7 +777,7 @@ def test_native_models_hold_the_temperature(name, width, class_weight, backend):
     X, y = problem(name, width)
     model = make(name, backend, calibration="temperature", class_weight=class_weight, **QUICK).fit(X, y)
     proba, T = model.predict_proba(X), model.temperature_
-    exported = model._export()
+    exported = as_fitted(model._state)
     divided, undivided = (
         [native_logits(backend, native, X) for native in as_list(backends.load(backend).to_native(fitted))]
         for fitted in (exported, replace(exported, temperature=1.0, log_class_weight=0.0))

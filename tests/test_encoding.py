@@ -190,13 +190,13 @@ def test_columns_of_two_values_stand_alone(name, backend):
     assert (network.n_inputs, network.n_binned) == (72 + 2 * 4, 2)
     Z = model._state.x_standardizer(X)
     columns = np.flatnonzero(many)
-    np.testing.assert_array_equal(model._state.draws.features["encoded"], columns)
-    bins = model._state.draws.features["bins"]
+    np.testing.assert_array_equal(model._state.posterior.features["encoded"], columns)
+    bins = model._state.posterior.features["bins"]
     np.testing.assert_array_equal(bins, fit_bins(Z[np.lexsort(X.T[::-1])][:, columns], np.ones(len(X)), 4))
     # The encoded columns, put into a network without bins.
     by_hand = np.concatenate([Z, encode(Z[:, columns], bins)[:, 2:]], axis=1)
     plain = replace(network, n_features=network.n_inputs, n_bins=0, n_encoded=None)
-    draws = model._state.draws
+    draws = model._state.posterior.draws()
     weights, masks = draws.take(0, 2)
     expected = plain.raw_outputs(plain.views(weights), by_hand, masks, draws.features)
     np.testing.assert_allclose(draws.raw(Z)[0][: len(expected)], expected, rtol=1e-4, atol=1e-5)
@@ -251,7 +251,7 @@ def test_what_auto_counts(backend):
     assert not model.fit(np.c_[dense, X], y).encoded_features_.any()
     binary = model.fit(X[:, 1:-1], y)
     assert not binary.encoded_features_.any()
-    assert binary._state.draws.features == {}
+    assert binary._state.posterior.features == {}
     assert not model.set_params(hidden_layer_sizes=()).fit(X, y).encoded_features_.any()
 
 
@@ -300,10 +300,10 @@ def test_functions_go_on_beyond_the_data(backend):
 def test_warm_start_keeps_the_bins_it_was_trained_with(backend):
     X, y = regression()
     model = make("ProbabilisticRegressor", backend, warm_start=True, max_iter=3).fit(X, y)
-    bins = model._state.draws.features["bins"]
-    assert model.fit(2 * X, y)._state.draws.features["bins"] is bins
+    bins = model._state.posterior.features["bins"]
+    assert model.fit(2 * X, y)._state.posterior.features["bins"] is bins
     model.set_params(n_bins=5).fit(X, y)
-    assert model._state.draws.features["bins"].shape == (4, 3, 5)
+    assert model._state.posterior.features["bins"].shape == (4, 3, 5)
 
 
 @each_backend

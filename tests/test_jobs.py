@@ -53,7 +53,7 @@ def test_groups_hold_rows_out(name, backend):
     model = make(name, backend, n_jobs=2, early_stopping=True, n_iter_no_change=60).fit(X, y)
     assert model.n_iter_ == whole.n_iter_ == len(model.loss_curve_)
     np.testing.assert_allclose(model.validation_loss_curve_, whole.validation_loss_curve_, rtol=0.05, atol=0.05)
-    np.testing.assert_allclose(model._state.noise_scale, whole._state.noise_scale, rtol=0.05)
+    np.testing.assert_allclose(model._state.noise.scale, whole._state.noise.scale, rtol=0.05)
     # Each group stops when it has done what it can.
     impatient = make(name, backend, n_jobs=2, early_stopping=True, n_iter_no_change=3, tol=0.05, max_iter=300)
     impatient.fit(X, y)
@@ -223,7 +223,9 @@ def test_groups_are_nearly_equal(n_jobs, sizes):
 def test_every_group_takes_the_steps_of_the_largest_training_set():
     rows = Rows(np.zeros((34, 1)), np.zeros((34, 1)), np.ones(34), np.ones(34, int))
     own = [Part(np.arange(33)), Part(np.arange(32))]
-    schedule = Schedule(1, 16, 0.1, "constant", True, 0, 1)
+    schedule = Schedule(
+        n_epochs=1, batch_size=16, learning_rate_init=0.1, learning_rate="constant", shuffle=True, tol=0, patience=1
+    )
     assert Batches(rows, own[1:], schedule, [np.random.default_rng(0)]).n_steps == 2
     both = Batches(rows, own, schedule, [np.random.default_rng(seed) for seed in (0, 1)])
     group = Batches(rows, own[1:], schedule, [np.random.default_rng(1)], epoch_rows=33)

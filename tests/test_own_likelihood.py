@@ -89,7 +89,7 @@ def test_every_regressor_fits_predicts_and_travels(name, family, backend):
     assert ((sample >= low) & (sample <= high)).all()
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(X), mean)
-    assert again._state.head == model._state.head
+    assert again._state.output.head == model._state.output.head
     np.testing.assert_array_equal(clone(model).fit(X, y).predict(X), mean)
 
 

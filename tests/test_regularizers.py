@@ -231,7 +231,7 @@ def test_the_ridge_of_sngp_is_the_penalty_of_a_logistic_regression_on_its_featur
         backend=backend, hidden_layer_sizes=(), n_inducing=64, kernel_scale=8.0, ridge_penalty=0.5, random_state=0
     ).fit(X, y, sample_weight=weight)
     state = model._state
-    features = state.draws.random_features(state.x_standardizer(X))
+    features = state.posterior.draws().random_features(state.x_standardizer(X))
     ridge = LogisticRegression(C=1 / 0.5, fit_intercept=False, tol=1e-10, max_iter=10_000)
     ridge.fit(features, y, sample_weight=weight)
     np.testing.assert_allclose(model.latent_mean_and_variance(X)[0][:, 0], features @ ridge.coef_[0], atol=2e-3)

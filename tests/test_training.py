@@ -23,7 +23,7 @@ import skuq
 from skuq import backends
 from skuq._data.folds import Part
 from skuq._data.rows import Standardizer
-from skuq._estimator.base import Target
+from skuq._estimator.state import Output, Target
 from skuq._model.network import Network
 from skuq._training import loop
 from skuq._training.jobs import join_outcomes
@@ -143,7 +143,15 @@ def test_held_out_rows_judge_the_mean_of_the_weights():
         scores.append(np.abs(parameters - truth).max(axis=1))
         return scores[-1]
 
-    schedule = Schedule(100, 16, 0.01, "one_cycle", True, 0.0, 100)
+    schedule = Schedule(
+        n_epochs=100,
+        batch_size=16,
+        learning_rate_init=0.01,
+        learning_rate="one_cycle",
+        shuffle=True,
+        tol=0.0,
+        patience=100,
+    )
     parts = [Part(np.arange(64))] * 3
     rngs = [np.random.default_rng(m) for m in range(3)]
     trainer = Noisy(3, truth)
@@ -199,7 +207,15 @@ def test_the_rule_may_be_asked_when_it_may_stop_and_not_before(seed):
     losses = (
         np.exp(-np.arange(n_epochs * per_epoch) / 100) + 0.05 * rng.standard_normal(n_epochs * per_epoch)
     ).tolist()
-    schedule = Schedule(n_epochs, 10, 0.01, "constant", True, 1e-3, 30)
+    schedule = Schedule(
+        n_epochs=n_epochs,
+        batch_size=10,
+        learning_rate_init=0.01,
+        learning_rate="constant",
+        shuffle=True,
+        tol=1e-3,
+        patience=30,
+    )
     each, some = (loop._StoppingRule(schedule, held_out=False) for _ in range(2))
     epochs = range(1, n_epochs + 1)
     stop = next(e for e in epochs if each.stop(e, losses[: e * per_epoch], per_epoch, []))
@@ -247,7 +263,9 @@ def test_every_row_trains_or_is_held_out(early_stopping, n_siblings):
 def test_an_epoch_shows_each_member_each_of_its_rows_once():
     rows = Rows(np.arange(50.0)[:, None], np.zeros((50, 1)), np.linspace(0.5, 2, 50), np.ones(50, int))
     own = [Part(np.arange(50)), Part(np.arange(0, 50, 3))]
-    schedule = Schedule(1, 16, 0.1, "constant", True, 0, 1)
+    schedule = Schedule(
+        n_epochs=1, batch_size=16, learning_rate_init=0.1, learning_rate="constant", shuffle=True, tol=0, patience=1
+    )
     batches = Batches(rows, own, schedule, [np.random.default_rng(seed) for seed in (0, 1)])
     X, _, weight = batches.take(batches.n_steps)
     for m, part in enumerate(own):
@@ -259,13 +277,26 @@ def test_an_epoch_shows_each_member_each_of_its_rows_once():
 
 
 def test_one_cycle_rises_to_its_peak_and_falls_to_zero():
-    schedule = Schedule(10, 32, 0.01, "one_cycle", True, 0, 1)
+    schedule = Schedule(
+        n_epochs=10, batch_size=32, learning_rate_init=0.01, learning_rate="one_cycle", shuffle=True, tol=0, patience=1
+    )
     rates = schedule.rates(0, 200, 200)
     assert rates.argmax() in (18, 19, 20)
     assert rates.max() == pytest.approx(0.01)
     assert rates[-1] == pytest.approx(0, abs=1e-9)
     np.testing.assert_array_equal(np.concatenate([schedule.rates(0, 70, 200), schedule.rates(70, 130, 200)]), rates)
-    np.testing.assert_array_equal(Schedule(10, 32, 0.01, "constant", True, 0, 1).rates(5, 3, 200), np.float32(0.01))
+    np.testing.assert_array_equal(
+        Schedule(
+            n_epochs=10,
+            batch_size=32,
+            learning_rate_init=0.01,
+            learning_rate="constant",
+            shuffle=True,
+            tol=0,
+            patience=1,
+        ).rates(5, 3, 200),
+        np.float32(0.01),
+    )
 
 
 # Warm start
@@ -437,10 +468,19 @@ def test_siblings_cannot_vouch_for_a_network_that_left_them(leaves):
     rows = Rows(x, (x + 0.1 * rng.normal(size=x.shape)).astype(np.float32), np.ones(200), np.ones(200, int))
     likelihood = Normal(scale="constant")
     network = Network(1, (), "tanh", "mlp", likelihood.head(1))
-    target = Target(network.head, rows.y, rows.weight, None, Standardizer.identity(1), likelihood)
+    output = Output(head=network.head, standardizer=Standardizer.identity(1), likelihood=likelihood)
+    target = Target(output=output, y=rows.y, weight=rows.weight)
     members = plan_members(1, "cross_fit", 0.1, rows, None, rng, 5)
     score = members.scorer(rows, network, target, lambda parameters: parameters, {})
-    schedule = Schedule(16, 200, 0.01, "one_cycle", True, 0.0, 16)
+    schedule = Schedule(
+        n_epochs=16,
+        batch_size=200,
+        learning_rate_init=0.01,
+        learning_rate="one_cycle",
+        shuffle=True,
+        tol=0.0,
+        patience=16,
+    )
     rngs = [np.random.default_rng(m) for m in range(6)]
     trainer = Runaway(6, leaves)
     collector = loop.BestMean(schedule, trainer.parameters(), score)

@@ -20,9 +20,6 @@ MAX_ROWS = 50_000
 BINS_VARIANCE = 2.0
 # Edges nearer to each other than this, relative to their own size, are one: float32 could not tell values between them.
 RESOLUTION = 1e-4
-# Features of many values up to which a table is taken for one; what has more of them (embeddings, texts, images) has no axis
-# that means something by itself.
-MAX_ENCODED = 64
 # Rows, or stored values of a sparse matrix, that the search for a third value looks at first; then twice as many.
 FIRST_LOOK = 2**10
 # Columns of which bins are found together, so that sparse rows need not become dense at once.

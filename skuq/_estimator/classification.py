@@ -1,17 +1,16 @@
 """What classification adds to a method: classes and their weights, and predictions of class probabilities."""
 
+from collections.abc import Callable
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from .._data.rows import Standardizer
-from .._model.heads import classification_head
 from .._prediction.conformal import aps_scores, conformal_sets
 from .._prediction.distributions import (
     PredictiveCategorical,
@@ -21,13 +20,23 @@ from .._prediction.distributions import (
     class_uncertainty,
     smallest_sets,
 )
+from .._training.members import Members
 from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
-from .base import Target
 from .parameters import estimator, parameter
+from .state import Noise, Problem, Stretch
+from .targets import Labels, class_weights
+
+if TYPE_CHECKING:
+    from .base import Estimator as Base
+else:
+    Base = object
+
+
+Summary = Callable[[Stretch], np.ndarray]
 
 
 @estimator
-class ClassifierTask(ClassifierMixin):
+class ClassifierTask(ClassifierMixin, Base):
     """Predictions of a classifier: class probabilities, and how they vary over the draws."""
 
     class_weight: object = parameter(
@@ -61,12 +70,12 @@ class ClassifierTask(ClassifierMixin):
         Only with ``calibration="temperature"``: what the logits are divided by, above 1 where they were too sure.
 """
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
-    def _check_target(self, y, sample_weight):
+    def _read_target(self, y: Any, sample_weight: np.ndarray) -> tuple[Labels, np.ndarray]:
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
         classes, codes = np.unique(y, return_inverse=True)
@@ -77,109 +86,70 @@ class ClassifierTask(ClassifierMixin):
                 f"{classes.tolist()[present[0]]!r} only. Check y and sample_weight."
             )
         self.classes_ = classes
-        self._loss_weights = self._class_weights(classes, codes, y, sample_weight)
-        return codes.reshape(-1, 1).astype(float)
+        weights = class_weights(self.class_weight, classes, codes, y, sample_weight)
+        reader = Labels(classes=classes, weights=weights, weighted=self.class_weight is not None)
+        return reader, codes.reshape(-1, 1).astype(float)
 
-    def _class_weights(self, classes, codes, y, sample_weight):
-        if isinstance(self.class_weight, str):
-            mass = np.bincount(codes, weights=sample_weight, minlength=len(classes))
-            return np.divide(mass.sum(), len(classes) * mass, out=np.zeros_like(mass), where=mass > 0)
-        weights = compute_class_weight(self.class_weight, classes=classes, y=y)
-        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-            raise ValueError(
-                f"class_weight must hold finite weights ≥ 0, not all of them 0, got {self.class_weight!r}."
-            )
-        return weights
+    def _fit_noise(self, problem: Problem, members: Members, parameters: np.ndarray) -> tuple[Noise, float]:
+        return Noise(), 1.0
 
-    def _encode_target(self, y, weight, previous, exposure=None) -> Target:
-        codes = y[:, 0].astype(int)
-        head = classification_head(len(self.classes_))
-        encoded = codes[:, None] if head.n_outputs == 1 else np.eye(len(self.classes_), dtype=np.float32)[codes]
-        weight = weight * self._loss_weights[codes]
-        del self._loss_weights
-        return Target(head, encoded.astype(np.float32), weight, codes, Standardizer.identity(head.n_outputs))
-
-    def _fit_to_held_out(self, problem, members, parameters):
-        return np.ones((1, 1, 1)), 1.0
-
-    def _strata(self, y):
-        return y[:, 0].astype(int)
-
-    def _training_target(self, y):
-        return self.classes_[y[:, 0].astype(int)]
-
-    def _log_class_weight(self, y, weight):
-        """What class weights add to the logits, (n_logits,): a class of weight w is learned as if it came w times as often."""
-        if self.class_weight is None:
-            return 0.0
-        codes = y[:, 0].astype(int)
-        weights = self._class_weights(self.classes_, codes, self.classes_[codes], weight)
-        # A class of weight 0 is never seen, and says nothing of how often it comes: it stays as improbable as it is.
-        weights = np.where(weights > 0, weights, weights.max())
-        shift = np.log(weights)
-        return shift[1:] - shift[:1] if len(shift) == 2 else shift
-
-    def _report_weights(self):
+    def _report_weights(self) -> None:
         super()._report_weights()
         self.__dict__.pop("temperature_", None)  # of an earlier fit
         if self._state.calibration.method == "temperature":
             self.temperature_ = self._state.calibration.temperature
 
-    def _coefficient_shapes(self, coef, intercept):
-        calibration = self._state.calibration
-        return coef / calibration.temperature, intercept / calibration.temperature - calibration.log_class_weight
-
     # Predictions.
 
-    def _predictive_logits(self, X):
+    def _predictive_logits(self, X: Stretch) -> tuple[np.ndarray, float | np.ndarray]:
         """Logits (n_draws, n_rows, n_raw) as trained, whose probabilities average to the predictive ones.
 
         Also the factors, broadcastable to (n_rows, n_raw), by which they are closer to 0 than the logits of the network.
         """
-        return self._call_draws().raw(X)[0], 1.0
+        return self._state.posterior.draws().raw(X)[0], 1.0
 
-    def _probabilities(self, logits, tempering=1.0):
+    def _probabilities(self, logits: np.ndarray, tempering: float | np.ndarray = 1.0) -> np.ndarray:
         """Class probabilities (…, n_classes) of logits as trained, (…, n_raw)."""
         calibration = self._state.calibration
         return class_probabilities(logits / calibration.temperature - calibration.log_class_weight * tempering)
 
-    def _held_out_logits(self, X):
+    def _held_out_logits(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Logits and factors, as :meth:`_predictive_logits` has them, of validated rows."""
-        pairs = [self._predictive_logits(rows) for rows in self._chunks(X)]
+        pairs = [self._predictive_logits(rows) for rows in self._state.stretches(X)]
         factors = [np.ones((logits.shape[1], 1)) * factor for logits, factor in pairs]
         return np.concatenate([logits for logits, _ in pairs], axis=1), np.concatenate(factors)
 
-    def _draw_probabilities(self, X):
+    def _draw_probabilities(self, X: Stretch) -> np.ndarray:
         """Class probabilities of every draw, (n_draws, n_rows, n_classes), for standardised rows."""
         return self._probabilities(*self._predictive_logits(X))
 
-    def _mean_probabilities(self, X):
+    def _mean_probabilities(self, X: Stretch) -> np.ndarray:
         """Predictive class probabilities, (n_rows, n_classes), for standardised rows."""
         return self._draw_probabilities(X).mean(axis=0)
 
-    def _draw_and_mean_probabilities(self, X):
+    def _draw_and_mean_probabilities(self, X: Stretch) -> tuple[np.ndarray, np.ndarray]:
         """Both of the above, computed once."""
         draws = self._draw_probabilities(X)
         return draws, draws.mean(axis=0)
 
-    def _uncertainty(self, X) -> Uncertainty:
+    def _uncertainty(self, X: Stretch) -> Uncertainty:
         return class_uncertainty(self._draw_probabilities(X))
 
-    def _summarize(self, X, summary):
+    def _summarize(self, X: Any, summary: Summary) -> np.ndarray:
         """Apply `summary` to each stretch of standardised rows and join the results."""
         return self._summarize_checked(self._check_rows(X), summary)
 
-    def _summarize_checked(self, X, summary):
+    def _summarize_checked(self, X: Any, summary: Summary) -> np.ndarray:
         """The same for rows that are validated already."""
-        return np.concatenate([summary(rows) for rows in self._chunks(X)])
+        return np.concatenate([summary(rows) for rows in self._state.stretches(X)])
 
-    def _conformity_scores(self, X, y):
+    def _conformity_scores(self, X: Any, y: np.ndarray) -> np.ndarray:
         """Scores of validated rows that the model has not seen: probability of the classes above their own."""
         # The calibrated form of predict_set: the likeliest classes up to one total, never none.
         scores = aps_scores(self._summarize_checked(X, self._mean_probabilities))
         return scores[np.arange(len(y)), np.searchsorted(self.classes_, y)]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Predictive class probabilities, the mean over the draws.
 
         Parameters
@@ -193,7 +163,7 @@ class ClassifierTask(ClassifierMixin):
         """
         return self._summarize(X, self._mean_probabilities)
 
-    def predict(self, X):
+    def predict(self, X: Any) -> np.ndarray:
         """Most probable label of each row.
 
         With ``class_weight`` and ``calibration="temperature"``, whose probabilities are free of class weights, the label of the
@@ -215,7 +185,7 @@ class ClassifierTask(ClassifierMixin):
             probabilities = probabilities * np.exp(log_weight - log_weight.max())
         return self.classes_[probabilities.argmax(axis=1)]
 
-    def predict_uncertainty(self, X) -> Uncertainty:
+    def predict_uncertainty(self, X: Any) -> Uncertainty:
         """Predictive entropy, split into ambiguity of the data and disagreement of the draws.
 
         Parameters
@@ -231,13 +201,13 @@ class ClassifierTask(ClassifierMixin):
         parts = self._summarize(X, lambda rows: np.stack(self._uncertainty(rows), axis=-1))
         return Uncertainty(*np.moveaxis(parts, -1, 0))
 
-    def _draw_quantiles(self, X, levels):
+    def _draw_quantiles(self, X: Any, levels: np.ndarray) -> np.ndarray:
         return self._summarize(
             X, lambda rows: np.moveaxis(np.quantile(self._draw_probabilities(rows), levels, axis=0), 0, -1)
         )
 
     @says_coverage
-    def predict_interval(self, X, coverage=0.9):
+    def predict_interval(self, X: Any, coverage: Any = 0.9) -> np.ndarray:
         """Credible interval of each class probability over the draws.
 
         Parameters
@@ -258,7 +228,7 @@ class ClassifierTask(ClassifierMixin):
         return ends.reshape(*ends.shape[:-1], *tails.shape)
 
     @says_coverage
-    def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95)):
+    def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)) -> np.ndarray:
         """Quantiles over the draws of each class probability.
 
         Parameters
@@ -275,7 +245,7 @@ class ClassifierTask(ClassifierMixin):
         return self._draw_quantiles(X, levels)
 
     @says_coverage
-    def predict_set(self, X, coverage=0.9):
+    def predict_set(self, X: Any, coverage: float = 0.9) -> np.ndarray:
         """Smallest set of classes whose predictive probabilities sum to at least `coverage`.
 
         Fitted with ``calibration="conformal"``: the likeliest classes up to a total that held-out rows say is needed, so
@@ -295,13 +265,13 @@ class ClassifierTask(ClassifierMixin):
         level = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
         if level.ndim:
             raise ValueError(f"coverage must be one number for predict_set, got {coverage!r}. {COVERAGE_EXAMPLE}")
-        scores = self._fitted_conformal()
+        scores = self._fitted_state().calibration.conformal
         if scores is not None:
             class_scores = aps_scores(self._summarize(X, self._mean_probabilities))
             return conformal_sets([class_scores], scores, np.atleast_1d(level), may_be_empty=False)[..., 0]
         return self._summarize(X, lambda rows: smallest_sets(self._mean_probabilities(rows), float(level)))
 
-    def predict_dist(self, X) -> PredictiveCategorical:
+    def predict_dist(self, X: Any) -> PredictiveCategorical:
         """Predictive distribution of the label, with all draws.
 
         Parameters
@@ -315,13 +285,13 @@ class ClassifierTask(ClassifierMixin):
         """
         X = self._check_rows(X)
         draws, means = [], []
-        for rows in self._chunks(X):
+        for rows in self._state.stretches(X):
             own, mean = self._draw_and_mean_probabilities(rows)
             draws.append(own)
             means.append(mean)
         return PredictiveCategorical(self.classes_, np.concatenate(means), np.concatenate(draws, axis=1))
 
-    def sample_y(self, X, n_samples=1, random_state=0):
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """Sample labels; all rows of one sample share a draw.
 
         Parameters
@@ -339,14 +309,14 @@ class ClassifierTask(ClassifierMixin):
         rng = check_random_state(random_state)
         choose = self._function_sampler(n_samples, rng)
         samples = []
-        for rows in self._chunks(X):
+        for rows in self._state.stretches(X):
             probabilities = choose(rows)
             uniform = rng.uniform(size=(n_samples, len(rows), 1))
             codes = [choose_labels(p, u)[:, 0] for p, u in zip(probabilities, uniform, strict=True)]
             samples.append(self.classes_[np.stack(codes, axis=1)])
         return np.concatenate(samples)
 
-    def _function_sampler(self, n_samples, rng):
+    def _function_sampler(self, n_samples: int, rng: np.random.RandomState) -> Callable[[Stretch], np.ndarray]:
         """Function from standardised rows to class probabilities of `n_samples` functions chosen at random."""
-        which = rng.randint(self._n_draws(), size=n_samples)
+        which = rng.randint(self._state.posterior.n_draws, size=n_samples)
         return lambda rows: self._draw_probabilities(rows)[which]

@@ -7,8 +7,12 @@ the task says of its own (``_attributes_doc``) and what all estimators share.
 """
 
 import inspect
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
+
+from .auto import sentences
 
 SHARED_ATTRIBUTES = """
     n_features_in_ : int
@@ -35,7 +39,12 @@ SHARED_ATTRIBUTES = """
 """
 
 
-def parameter(default: Any, constraints: list, doc: str) -> Any:
+# Of a docstring's line, without its indentation.
+WIDTH = 110
+Class = TypeVar("Class", bound=type)
+
+
+def parameter(default: Any, constraints: list[Any], doc: str) -> Any:
     r"""Declare a constructor parameter.
 
     Parameters
@@ -55,27 +64,42 @@ def inherited(owner: type, name: str, default: Any) -> Any:
     return field(default=default, metadata=declared.metadata)
 
 
-def describe(owner: type) -> str:
-    """Numpydoc "Parameters" entries for all fields of an estimator class."""
+def describe(owner: type, auto: Mapping[str, str]) -> str:
+    """Numpydoc "Parameters" entries for all fields of an estimator class.
+
+    Parameters
+    ----------
+    owner : type
+    auto : mapping of str to str
+        What "auto" or None stands for in this estimator, by parameter: it takes the place of ``{auto}``.
+    """
     entries = []
     for f in fields(owner):
         kind, _, text = f.metadata["doc"].partition("\n")
-        entries.append(f"{f.name} : {kind}, default={f.default!r}\n" + inspect.cleandoc(text).replace("\n", "\n"))
+        text = inspect.cleandoc(text).replace("{auto}", auto.get(f.name, ""))
+        entries.append(f"{f.name} : {kind}, default={f.default!r}\n" + _wrap(text))
     return "\n".join(_indent_description(entry) for entry in entries)
 
 
-def _indent_description(entry):
+def _wrap(text: str) -> str:
+    """Lines of a docstring's width; paragraphs stay apart."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(textwrap.fill(p, WIDTH, break_long_words=False, break_on_hyphens=False) for p in paragraphs)
+
+
+def _indent_description(entry: str) -> str:
     head, _, text = entry.partition("\n")
     return head + "".join(f"\n    {line}" if line else "\n" for line in text.splitlines())
 
 
 @dataclass_transform(kw_only_default=True)
-def estimator(owner):
+def estimator(owner: Class) -> Class:
     """Turn a class of :func:`parameter` fields into an estimator class: constructor, constraints, docstring."""
-    owner = dataclass(eq=False, repr=False, match_args=False, kw_only=True)(owner)
-    owner._parameter_constraints = {f.name: f.metadata["constraints"] for f in fields(owner)}
-    if owner.__doc__ and "{parameters}" in owner.__doc__:
-        text = inspect.cleandoc(owner.__doc__)
-        attributes = f"{inspect.cleandoc(owner._attributes_doc)}\n{inspect.cleandoc(SHARED_ATTRIBUTES)}"
-        owner.__doc__ = text.replace("{parameters}", describe(owner)).replace("{attributes}", attributes) + "\n"
-    return owner
+    made: Any = dataclass(eq=False, repr=False, match_args=False, kw_only=True)(owner)
+    made._parameter_constraints = {f.name: f.metadata["constraints"] for f in fields(made)}
+    if made.__doc__ and "{parameters}" in made.__doc__:
+        text = inspect.cleandoc(made.__doc__)
+        attributes = f"{inspect.cleandoc(made._attributes_doc)}\n{inspect.cleandoc(SHARED_ATTRIBUTES)}"
+        parameters = describe(made, sentences(made._auto))
+        made.__doc__ = text.replace("{parameters}", parameters).replace("{attributes}", attributes) + "\n"
+    return cast(Class, made)

@@ -1,35 +1,40 @@
 """What regression adds to a method: the likelihood, targets, and predictions in y's units."""
 
+from collections.abc import Callable, Iterator
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import RegressorMixin, clone
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
 from .._data.folds import Part
-from .._data.rows import Standardizer
 from .._model.heads import link_parameters
 from .._prediction.conformal import Band, columns, conformal_interval
 from .._prediction.distributions import PredictiveMixture, Uncertainty
-from .._training.members import MAX_HELD_OUT
+from .._training.members import MAX_HELD_OUT, Members
 from .._training.noise import NOTICEABLE, ensemble_factor, fit_siblings, scale_limit
 from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
 from ..likelihoods import NAMED, Likelihood, resolve_likelihood
-from .base import Target
 from .parameters import estimator, parameter
+from .state import Noise, Output, Problem, Stretch
+from .targets import Values, exposure_column, exposures_of
 
-# Training computes in float32, in which rates by these exposures are neither zero nor infinite.
-EXPOSURES = 1e-20, 1e20
+if TYPE_CHECKING:
+    from .base import Estimator as Base
+else:
+    Base = object
+
+Summary = Callable[[PredictiveMixture], np.ndarray]
 
 
-def _mean_and_std(mixture):
+def _mean_and_std(mixture: PredictiveMixture) -> np.ndarray:
     return np.stack([mixture.mean(), mixture.std()], axis=-1)
 
 
 @estimator
-class RegressorTask(RegressorMixin):
+class RegressorTask(RegressorMixin, Base):
     """Predictions of a regressor: summaries of the mixture of its draws."""
 
     likelihood: str | Likelihood = parameter(
@@ -51,9 +56,6 @@ class RegressorTask(RegressorMixin):
         itself holds rows out, a fifth or about 10000.""",
     )
 
-    # Where a network settles between the rows is worth more steps to a mean than to a class boundary.
-    _auto_steps = 400
-
     _attributes_doc = """
     n_outputs_ : int
         Number of targets.
@@ -61,101 +63,38 @@ class RegressorTask(RegressorMixin):
         Of a linear model (``hidden_layer_sizes=()``), in the user's units; the mean over networks.
 """
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         tags.target_tags.single_output = True
         tags.input_tags.sparse = True
-        named = isinstance(self.likelihood, str) and self.likelihood in NAMED
-        if named or isinstance(self.likelihood, Likelihood):
-            family = NAMED[self.likelihood]() if named else self.likelihood
+        given = self.likelihood
+        family = NAMED[given]() if isinstance(given, str) and given in NAMED else given
+        if isinstance(family, Likelihood):
             tags.target_tags.positive_only = family.support[0] >= 0
         return tags
 
-    def _check_target(self, y, sample_weight):
+    def _read_target(self, y: Any, sample_weight: np.ndarray) -> tuple[Values, np.ndarray]:
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")  # None in y becomes NaN here
-        resolve_likelihood(self.likelihood).check_target(y[sample_weight > 0])
-        self._single_output = y.ndim == 1 or y.shape[1] == 1
+        likelihood = clone(resolve_likelihood(self.likelihood))  # changing the parameter later changes no prediction
+        likelihood.check_target(y[sample_weight > 0])
+        single = y.ndim == 1 or y.shape[1] == 1
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
-        return y
+        names = getattr(self, "feature_names_in_", None)
+        exposure = exposure_column(likelihood, self.n_features_in_, names)
+        return Values(likelihood=likelihood, exposure=exposure, single=single), y
 
-    def _exposure_column(self, likelihood):
-        column = getattr(likelihood, "exposure", None)
-        if column is None:
-            return None
-        what = f"{type(likelihood).__name__}(exposure={column!r})"
-        if isinstance(column, str):
-            names = getattr(self, "feature_names_in_", None)
-            if names is None:
-                raise ValueError(
-                    f"{what} names a column, but X has no column names, got an array. Pass a DataFrame, or the column's position."
-                )
-            found = np.flatnonzero(names == column)
-            if not len(found):
-                raise ValueError(f"{what} names no column of X, which has {names.tolist()}. Pass one of these names.")
-            return int(found[0])
-        if column >= self.n_features_in_:
-            raise ValueError(
-                f"{what}: X has {self.n_features_in_} columns. Pass a position from 0 to {self.n_features_in_ - 1}."
-            )
-        return int(column)
+    def _fit_noise(self, problem: Problem, members: Members, parameters: np.ndarray) -> tuple[Noise, float]:
+        scale, spread = self._fit_scale(problem, members, parameters)
+        return Noise(scale=scale, limit=self._scale_limit(problem, members, parameters, scale, spread)), spread
 
-    def _exposure(self, X, weight=None):
-        likelihood = resolve_likelihood(self.likelihood) if weight is not None else self._state.likelihood
-        column = self._exposure_column(likelihood)
-        if column is None:
-            return None
-        exposure = X[:, [column]]
-        exposure = np.asarray(exposure.toarray() if sparse.issparse(exposure) else exposure, float)[:, 0]
-        counted = exposure if weight is None else exposure[weight > 0]
-        if np.any(counted <= 0):
-            raise ValueError(
-                f"The exposure of counts must be positive, got a minimum of {counted.min():g} in column {likelihood.exposure!r} "
-                f"({np.count_nonzero(counted <= 0)} of {len(counted)} rows ≤ 0). Leave rows without exposure out, "
-                f"and let a transformer that scales X pass this column on."
-            )
-        low, high = EXPOSURES
-        if np.any((counted < low) | (counted > high)):
-            raise ValueError(
-                f"The exposure of counts must lie between {low:g} and {high:g}, got values between {counted.min():g} and "
-                f"{counted.max():g} in column {likelihood.exposure!r}. Give it in another unit."
-            )
-        return exposure
-
-    def _by_position(self):
-        column = self._exposure_column(resolve_likelihood(self.likelihood))
-        if column is None:
-            return {}
-        return {"likelihood": clone(self.likelihood).set_params(exposure=column)}
-
-    def _encode_target(self, y, weight, previous, exposure=None) -> Target:
-        likelihood = clone(resolve_likelihood(self.likelihood))  # changing the parameter later changes no prediction
-        y = likelihood.transform_target(y)
-        if previous is not None:
-            standardizer = previous.y_standardizer
-        elif likelihood.target_transform in ("divide", "count"):
-            standardizer = Standardizer.by_mean(y, weight, exposure, of_positive=likelihood.has_zero_probability)
-        elif self.standardize and likelihood.target_transform is not None:
-            standardizer = Standardizer.fit(y, weight)
-        else:
-            standardizer = Standardizer.identity(y.shape[1])
-        z = y if likelihood.target_transform == "count" else (y - standardizer.shift) / standardizer.scale
-        if likelihood.target_transform == "divide":
-            check_multiples(z, likelihood)
-        z = (z if exposure is None else np.column_stack([z, exposure])).astype(np.float32)
-        return Target(likelihood.head(y.shape[1]), z, weight, None, standardizer, likelihood)
-
-    def _continues(self, previous):
-        now, before = resolve_likelihood(self.likelihood), previous.likelihood
-        same_exposure = self._exposure_column(now) == self._exposure_column(before)
-        return super()._continues(previous) and before.target_transform == now.target_transform and same_exposure
-
-    def _fit_to_held_out(self, problem, members, parameters):
-        target, rows = problem.target, problem.rows
-        if not (target.likelihood.learns_scale and members.holds_out):
+    def _fit_scale(self, problem: Problem, members: Members, parameters: np.ndarray) -> tuple[np.ndarray, float]:
+        """Factor of the learned noise, (1, 1, n_outputs), and share of the draws' spread, that held-out rows ask for."""
+        likelihood, rows = family_of(problem.target.output), problem.rows
+        if not (likelihood.learns_scale and members.holds_out):
             return np.ones((1, 1, 1)), 1.0
-        likelihood = target.likelihood.on_training_scale()
+        likelihood = likelihood.on_training_scale()
 
         held_out = [members.held_out[m] for m in members.scored]
         if len(members.kept) > 1:
@@ -163,7 +102,7 @@ class RegressorTask(RegressorMixin):
             mixture = self._training_mixture(problem, members, parameters, members.kept, index)
             return ensemble_factor(likelihood, mixture, rows, held_out)[None, None], 1.0
         best_loss, best = np.inf, (np.ones(1), 1.0)
-        for spread in self._spreads:
+        for spread in self._auto.spreads:
             mixtures = [
                 self._training_mixture(problem, members, parameters, [m], part.rows, spread)
                 for m, part in zip(members.scored, held_out, strict=True)
@@ -176,10 +115,13 @@ class RegressorTask(RegressorMixin):
         factor, spread = best
         return factor[None, None], spread
 
-    def _noise_limit(self, problem, members, parameters, noise_scale, spread):
-        target = problem.target
-        if not (target.likelihood.target_transform == "log" and target.head.scales_loss):
-            return super()._noise_limit(problem, members, parameters, noise_scale, spread)
+    def _scale_limit(
+        self, problem: Problem, members: Members, parameters: np.ndarray, noise_scale: np.ndarray, spread: float
+    ) -> np.ndarray:
+        """Largest noise scale, (1, 1, n_outputs), that held-out rows support; infinite but for a log-normal."""
+        target, likelihood = problem.target, family_of(problem.target.output)
+        if not (likelihood.target_transform == "log" and target.head.scales_loss):
+            return np.full((1, 1, 1), np.inf)
         networks, parts = members.scored, [members.held_out[m] for m in members.scored]
         if not members.holds_out:
             n_rows = len(problem.rows.weight)
@@ -188,81 +130,69 @@ class RegressorTask(RegressorMixin):
         for m, part in zip(networks, parts, strict=True):
             own = self._training_mixture(problem, members, parameters, [m], part.rows, spread)
             mixtures.append({**own, "scale": own["scale"] * noise_scale})
-        return scale_limit(
-            target.likelihood.on_training_scale(), mixtures, problem.rows, parts, target.standardizer.scale
-        )
+        return scale_limit(likelihood.on_training_scale(), mixtures, problem.rows, parts, target.standardizer.scale)
 
-    def _training_mixture(self, problem, members, parameters, networks, index, spread=1.0) -> dict:
+    def _training_mixture(
+        self,
+        problem: Problem,
+        members: Members,
+        parameters: np.ndarray,
+        networks: Any,
+        index: np.ndarray,
+        spread: float = 1.0,
+    ) -> dict[str, np.ndarray]:
         """Likelihood parameters that the draws of some networks give training rows, (n_draws, n_rows, n_outputs)."""
-        raw, constants = self._draws(problem, parameters[networks], spread).raw(problem.rows.take(index))
+        draws = self._posterior(problem, parameters[networks], spread).draws()
+        raw, constants = draws.raw(problem.rows.take(index))
         return link_parameters(problem.target.head, raw, constants, problem.target.fixed)
-
-    def _encodes(self):
-        # A probability gains nothing from the bins: classifiers have none either.
-        return not resolve_likelihood(self.likelihood).has_zero_probability
-
-    def _strata(self, y):
-        return None
-
-    def _training_target(self, y):
-        return y[:, 0] if self._single_output else y
-
-    def _log_class_weight(self, y, weight):
-        return 0.0
-
-    def _coefficient_shapes(self, coef, intercept):
-        return (coef[0], float(intercept[0])) if self._single_output else (coef, intercept)
 
     # Predictions.
 
-    def _mixture(self, X) -> PredictiveMixture:
+    def _mixture(self, X: Stretch) -> PredictiveMixture:
         """Mixture of the draws for standardised rows."""
-        raw, constants = self._call_draws().raw(X)
-        return self._as_mixture(link_parameters(self._state.head, raw, constants, self._state.fixed))
+        output = self._state.output
+        raw, constants = self._state.posterior.draws().raw(X)
+        return self._as_mixture(link_parameters(output.head, raw, constants, output.fixed))
 
-    def _as_mixture(self, parameters, model_variance=None) -> PredictiveMixture:
+    def _as_mixture(
+        self, parameters: dict[str, np.ndarray], model_variance: np.ndarray | None = None
+    ) -> PredictiveMixture:
         """Parameters in standardised units → mixture in y's units."""
-        state = self._state
-        if state.likelihood.learns_scale:
-            scale = np.minimum(parameters["scale"] * state.noise_scale, state.noise_limit)
-            parameters = {**parameters, "scale": scale}
-        y = state.y_standardizer
-        parameters = state.likelihood.to_target_units(parameters, y.shift, y.scale)
-        return PredictiveMixture(state.likelihood, parameters, self._single_output, model_variance)
+        output, noise = self._state.output, self._state.noise
+        likelihood = family_of(output)
+        if likelihood.learns_scale:
+            parameters = {**parameters, "scale": np.minimum(parameters["scale"] * noise.scale, noise.limit)}
+        y = output.standardizer
+        parameters = likelihood.to_target_units(parameters, y.shift, y.scale)
+        return PredictiveMixture(likelihood, parameters, output.single, model_variance)
 
-    def _summarize(self, X, summary):
+    def _summarize(self, X: Any, summary: Summary) -> np.ndarray:
         """Apply `summary` to the mixture of each stretch of rows and join the results."""
         return self._summarize_checked(self._check_rows(X), summary)
 
-    def _summarize_checked(self, X, summary):
+    def _summarize_checked(self, X: Any, summary: Summary) -> np.ndarray:
         """The same for rows that are validated already."""
-        return np.concatenate([summary(mixture) for mixture in self._mixtures(X)])
+        return np.concatenate([summary(mixture) for mixture in self._mixtures(X, self._mixture)])
 
-    def _mixtures(self, X):
+    def _mixtures(self, X: Any, mixture_of: Callable[[Stretch], PredictiveMixture]) -> Iterator[PredictiveMixture]:
         """Mixtures of stretches of validated rows, each row for its own exposure."""
-        exposure, start = self._exposure(X), 0
-        for rows in self._chunks(X):
-            yield self._exposed(self._mixture(rows), exposure, start)
+        output, start = self._state.output, 0
+        exposure = exposures_of(X, output.exposure, family_of(output))
+        for rows in self._state.stretches(X):
+            mixture = mixture_of(rows)
+            if exposure is not None:
+                own = exposure[start : start + mixture.shape[1], None]
+                parameters = output.head.exposed(mixture.parameters, own)
+                mixture = PredictiveMixture(mixture.likelihood, parameters, output.single, mixture.model_variance)
+            yield mixture
             start += len(rows)
 
-    def _exposed(self, mixture, exposure, start):
-        """A mixture for exposure 1 made one for the exposures of its rows, which are `exposure[start:]`."""
-        if exposure is None:
-            return mixture
-        own = exposure[start : start + mixture.shape[1], None]
-        return PredictiveMixture(
-            mixture.likelihood,
-            self._state.head.exposed(mixture.parameters, own),
-            self._single_output,
-            mixture.model_variance,
-        )
-
-    def _conformity_scores(self, X, y):
+    def _conformity_scores(self, X: Any, y: np.ndarray) -> np.ndarray:
         """Scores of validated rows that the model has not seen: their errors in its standard deviations."""
         mean, std = np.moveaxis(self._summarize_checked(X, _mean_and_std), -1, 0)
         return Band.around(mean, std).scores(columns(y))
 
-    def predict(self, X, return_std=False):
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predictive mean.
 
         Parameters
@@ -283,7 +213,7 @@ class RegressorTask(RegressorMixin):
         both = self._summarize(X, _mean_and_std)
         return both[..., 0], both[..., 1]
 
-    def predict_uncertainty(self, X) -> Uncertainty:
+    def predict_uncertainty(self, X: Any) -> Uncertainty:
         """Predictive variance, split into noise and model uncertainty.
 
         Parameters
@@ -300,7 +230,7 @@ class RegressorTask(RegressorMixin):
         return Uncertainty(*np.moveaxis(parts, -1, 0))
 
     @says_coverage
-    def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95)):
+    def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)) -> np.ndarray:
         """Quantiles of the predictive mixture.
 
         Parameters
@@ -318,7 +248,7 @@ class RegressorTask(RegressorMixin):
         return self._summarize(X, lambda mixture: mixture.ppf(np.atleast_1d(levels)))
 
     @says_coverage
-    def predict_interval(self, X, coverage=0.9):
+    def predict_interval(self, X: Any, coverage: Any = 0.9) -> np.ndarray:
         """Central prediction interval, noise included.
 
         Fitted with ``calibration="conformal"``: mean ± as many standard deviations as held-out rows say are needed for
@@ -341,18 +271,19 @@ class RegressorTask(RegressorMixin):
             If rows were held out for calibration, and are too few for `coverage`.
         """
         levels = check_levels("coverage", coverage, COVERAGE_EXAMPLE)
-        scores = self._fitted_conformal()
+        state = self._fitted_state()
+        scores = state.calibration.conformal
         if scores is not None:
             band = Band.around(*self.predict(X, return_std=True))
             each = [conformal_interval([band], scores, level) for level in np.atleast_1d(levels).tolist()]
             interval = np.stack(each, axis=-1) if levels.ndim else each[0]
-            interval = interval[:, 0] if self._single_output else interval
-            return np.clip(interval, *self._state.likelihood.support)
+            interval = interval[:, 0] if state.output.single else interval
+            return np.clip(interval, *family_of(state.output).support)
         tails = np.stack([0.5 - levels / 2, 0.5 + levels / 2])
         ends = self._summarize(X, lambda mixture: mixture.ppf(tails.ravel()))
         return ends.reshape(*ends.shape[:-1], *tails.shape)
 
-    def predict_dist(self, X) -> PredictiveMixture:
+    def predict_dist(self, X: Any) -> PredictiveMixture:
         """Predictive mixture itself, with the methods of a frozen ``scipy.stats`` distribution.
 
         Parameters
@@ -365,16 +296,16 @@ class RegressorTask(RegressorMixin):
             Holds all draws of all rows: 8 bytes · n_draws · n_samples for each parameter.
         """
         X = self._check_rows(X)
-        parts = list(self._mixtures(X))
+        parts = list(self._mixtures(X, self._mixture))
         joined = {
             name: np.concatenate([part.parameters[name] for part in parts], axis=1) for name in parts[0].parameters
         }
         model_variance = None
         if parts[0].model_variance is not None:
             model_variance = np.concatenate([part.model_variance for part in parts])
-        return PredictiveMixture(self._state.likelihood, joined, self._single_output, model_variance)
+        return PredictiveMixture(parts[0].likelihood, joined, self._state.output.single, model_variance)
 
-    def sample_y(self, X, n_samples=1, random_state=0):
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """Sample targets; all rows of one sample share a draw, so each sample is one coherent function plus noise.
 
         Parameters
@@ -393,31 +324,23 @@ class RegressorTask(RegressorMixin):
         rng = check_random_state(random_state)
         choose = self._function_sampler(n_samples, rng)
         samples = []
-        exposure, start = self._exposure(X), 0
-        for rows in self._chunks(X):
-            chosen = self._exposed(choose(rows), exposure, start)
-            start += len(rows)
-            samples.append(np.moveaxis(self._state.likelihood.rvs(chosen.parameters, rng), 0, -1))
+        for chosen in self._mixtures(X, choose):
+            samples.append(np.moveaxis(chosen.likelihood.rvs(chosen.parameters, rng), 0, -1))
         sample = np.concatenate(samples)
-        return sample[:, 0] if self._single_output else sample
+        return sample[:, 0] if self._state.output.single else sample
 
-    def _function_sampler(self, n_samples, rng):
+    def _function_sampler(self, n_samples: int, rng: np.random.RandomState) -> Callable[[Stretch], PredictiveMixture]:
         """Function from standardised rows to a mixture whose draws are `n_samples` functions chosen at random."""
-        which = rng.randint(self._n_draws(), size=n_samples)
+        which = rng.randint(self._state.posterior.n_draws, size=n_samples)
 
-        def choose(rows):
+        def choose(rows: Stretch) -> PredictiveMixture:
             mixture = self._mixture(rows)
             parameters = {name: value[which] for name, value in mixture.parameters.items()}
-            return PredictiveMixture(mixture.likelihood, parameters, self._single_output)
+            return PredictiveMixture(mixture.likelihood, parameters, self._state.output.single)
 
         return choose
 
 
-def check_multiples(z, likelihood):
-    """Raise ValueError where multiples of the mean are not numbers that float32 tells from zero and infinity."""
-    limit = 1e37
-    if not np.all((z == 0) | ((np.abs(z) >= 1 / limit) & (np.abs(z) <= limit))):
-        raise ValueError(
-            f"The {type(likelihood).__name__} likelihood holds targets between 1e-37 and 1e37 times their mean, got y between "
-            f"{np.min(z):.3g} and {np.max(z):.3g} times its mean. Use likelihood='lognormal', which is trained on log y."
-        )
+def family_of(output: Output) -> Likelihood:
+    """The likelihood, which a regressor always has."""
+    return cast(Likelihood, output.likelihood)

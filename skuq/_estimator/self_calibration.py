@@ -15,6 +15,7 @@ from sklearn.base import clone
 from .._data.folds import Folds, Part, divide
 from .._prediction.conformal import Scores
 from .._prediction.temperature import fit_mixture_temperature
+from .state import Calibration
 
 N_FOLDS = 5
 # A fifth of more rows than this says as much as all of them: the coverage it gives has a standard deviation of 1 %.
@@ -25,37 +26,7 @@ MOST_HELD_OUT = 10_000
 MOST_LOGITS = 2**22
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What held-out rows said, as part of the fitted state.
-
-    Attributes
-    ----------
-    method : {"conformal", "temperature"} or None
-    temperature : float
-        Divides the logits of every draw.
-    log_class_weight : float or ndarray of shape (n_logits,)
-        What is taken off the divided logits: the class weights of training, which they would have learned otherwise.
-    conformal : Scores or None
-        Of the rows held out: intervals and sets are made from these and the model's own answer.
-    seed : int or None
-        Of the folds; None if nothing was held out.
-    held_out : bool
-        Whether the estimator itself held rows out.
-    folds : tuple of fitted estimators
-        Kept for ``warm_start`` only: each fold's model continues too, so that it is no less trained than the estimator.
-    """
-
-    method: str | None = None
-    temperature: float = 1.0
-    log_class_weight: float | np.ndarray = 0.0
-    conformal: Scores | None = None
-    seed: int | None = None
-    held_out: bool = False
-    folds: tuple = ()
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Who predicts which rows without having seen them.
 
@@ -70,7 +41,7 @@ class Plan:
     """
 
     folds: Folds
-    used: list
+    used: list[int]
     cross: bool
     seed: int
 
@@ -95,7 +66,9 @@ class Plan:
         return self.folds.copies if self.cross else self.folds.copies_in(self.own, self.used[0])
 
 
-def plan_calibration(weight, copies, strata, seed: int, before: Calibration | None = None) -> Plan:
+def plan_calibration(
+    weight: np.ndarray, copies: np.ndarray, strata: np.ndarray | None, seed: int, before: Calibration | None = None
+) -> Plan:
     """Divide rows into folds.
 
     Parameters
@@ -138,10 +111,20 @@ def plan_calibration(weight, copies, strata, seed: int, before: Calibration | No
     n_folds = int(min(N_FOLDS, n_copies)) if cross else max(N_FOLDS, n_rows // MOST_HELD_OUT)
     folds = divide(weight, copies, n_folds, strata, np.random.default_rng(seed), alone)
     used = [k for k in range(n_folds if cross else 1) if len(folds.held_out(k))]
-    return Plan(folds, used, cross, seed)
+    return Plan(folds=folds, used=used, cross=cross, seed=seed)
 
 
-def calibrate(model, X, y, weight, plan: Plan, before: Calibration | None, log_class_weight=0.0) -> Calibration:
+def calibrate(
+    model: Any,
+    X: Any,
+    y: np.ndarray,
+    weight: np.ndarray,
+    plan: Plan,
+    before: Calibration | None,
+    *,
+    log_class_weight: float | np.ndarray = 0.0,
+    settings: dict[str, Any] | None = None,
+) -> Calibration:
     """Fit the models of the folds, and calibrate on the rows they have not seen.
 
     Parameters
@@ -157,13 +140,15 @@ def calibrate(model, X, y, weight, plan: Plan, before: Calibration | None, log_c
         Of the fit that ``warm_start`` continues.
     log_class_weight : float or ndarray of shape (n_logits,)
         What class weights of training add to the logits.
+    settings : dict, optional
+        Parameters with which a copy of the model fits arrays.
 
     Returns
     -------
     Calibration
     """
     held_out = plan.held_out
-    folds = _fit_folds(model, X, y, weight, plan, before) if plan.cross else []
+    folds = _fit_folds(model, X, y, weight, plan, before, settings or {}) if plan.cross else []
     scorers = folds if plan.cross else [model]
     kept: dict[str, Any] = {"method": model.calibration, "seed": plan.seed, "held_out": not plan.cross}
     if model.warm_start:
@@ -187,18 +172,26 @@ def calibrate(model, X, y, weight, plan: Plan, before: Calibration | None, log_c
     return Calibration(conformal=scores, **kept)
 
 
-def _weights(parts, weight):
+def _weights(parts: list[Part], weight: np.ndarray) -> np.ndarray:
     return np.concatenate([part.weights(weight) for part in parts])
 
 
-def _fit_folds(model, X, y, weight, plan, before):
+def _fit_folds(
+    model: Any,
+    X: Any,
+    y: np.ndarray,
+    weight: np.ndarray,
+    plan: Plan,
+    before: Calibration | None,
+    of_arrays: dict[str, Any],
+) -> list[Any]:
     """One fitted model a fold, without calibration of its own."""
-    plain = clone(model).set_params(calibration=None, **model._by_position())
+    plain = clone(model).set_params(calibration=None, **of_arrays)
     fitted = []
     for k, seed in enumerate(np.random.SeedSequence(plan.seed).generate_state(len(plan.used))):
         settings = clone(plain).set_params(random_state=int(seed)).get_params(deep=False)
-        continues = before is not None and len(before.folds) == len(plan.used)
-        fold = copy(before.folds[k]) if continues else clone(plain)
+        earlier = () if before is None else before.folds
+        fold = copy(earlier[k]) if len(earlier) == len(plan.used) else clone(plain)
         part = plan.training[k]
         rows, own = part.rows, part.weights(weight)
         if len(rows) == 1:
@@ -208,9 +201,9 @@ def _fit_folds(model, X, y, weight, plan, before):
     return fitted
 
 
-def _few_enough(scorers, held_out, rng):
+def _few_enough(scorers: list[Any], held_out: list[Part], rng: np.random.Generator) -> list[Part]:
     """Held-out rows, or some of them where the logits of all are too many."""
     n_held_out = sum(len(part) for part in held_out)
-    a_row = max(model._n_draws() * model._state.head.n_raw for model in scorers)
+    a_row = max(model._state.posterior.n_draws * model._state.output.head.n_raw for model in scorers)
     share = min(1.0, MOST_LOGITS / (a_row * n_held_out))
     return [part.some(max(1, round(share * len(part))), rng) for part in held_out]

@@ -5,7 +5,7 @@ products see the same shapes whatever the size of X. They are float32 where the 
 place of a block, and else float64, where what a row's place still changes is near 1e-16: see :func:`working_type`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -15,7 +15,7 @@ import numpy as np
 from .._data.encoding import fit_bins
 from .._data.rows import SparseRows
 from .network import Network
-from .threads import borrowed_scratch, parallel_map, single_blas_thread
+from .threads import Scratch, borrowed_scratch, parallel_map, single_blas_thread
 from .variational import Posterior
 
 BLOCK_ROWS = 256
@@ -24,7 +24,8 @@ BLOCK_ROWS = 256
 BLOCK_NUMBERS = 2**18
 # Blocks are computed together only as far as rows then still come in this many parts, which threads can share.
 PARTS = 8
-# Weights of all draws are kept for one call up to this many numbers (256 MB), else drawn again for each stretch of rows.
+# Weights of all draws are kept as long as the draws themselves up to this many numbers (256 MB), else drawn again for each block
+# of sparse rows.
 KEPT_WEIGHTS = 2**26
 
 
@@ -50,7 +51,7 @@ def working_type(network: Network) -> type:
 
 
 @contextmanager
-def by_blocks(X: np.ndarray, together: int = 1):
+def by_blocks(X: np.ndarray, together: int = 1) -> Iterator[Callable[[np.ndarray, Callable[..., np.ndarray]], None]]:
     """Give a function that fills an array (n_draws, n_rows, k) block by block of X.
 
     It takes that array and a function from blocks, (n_blocks, BLOCK_ROWS, d), and a :class:`Scratch` to what they come to:
@@ -74,8 +75,8 @@ def by_blocks(X: np.ndarray, together: int = 1):
 
     with parallel_map(len(parts)) as each:
 
-        def fill(out, function):
-            def part(rows_and_blocks):
+        def fill(out: np.ndarray, function: Callable[..., np.ndarray]) -> None:
+            def part(rows_and_blocks: tuple[slice, np.ndarray]) -> None:
                 rows, blocks = rows_and_blocks
                 here = out[:, rows]
                 with borrowed_scratch() as scratch:
@@ -101,7 +102,7 @@ class Draws:
 
     network: Network
     weights: np.ndarray
-    features: dict = field(default_factory=dict)
+    features: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def n_draws(self) -> int:
@@ -152,7 +153,9 @@ class Draws:
         phi *= self.network.feature_scale
         return phi
 
-    def of_cosines(self, X: np.ndarray | SparseRows, function: Callable, n_columns: int) -> np.ndarray:
+    def of_cosines(
+        self, X: np.ndarray | SparseRows, function: Callable[[np.ndarray, Scratch], np.ndarray], n_columns: int
+    ) -> np.ndarray:
         """What `function` makes of Φ of the first draw before its scale, (n_rows, n_columns), float64.
 
         Parameters
@@ -169,7 +172,7 @@ class Draws:
         weights, _ = network.repeated(network.views(self.weights[:1].astype(dtype, copy=False)), None, BLOCK_ROWS)
         fixed = network.prepared(self.features, dtype)
 
-        def of_blocks(blocks, scratch):
+        def of_blocks(blocks: np.ndarray, scratch: Scratch) -> np.ndarray:
             states = network.affine_states(network.hidden(weights, blocks, fixed=fixed, scratch=scratch), scratch)
             found = np.empty((len(blocks), BLOCK_ROWS, n_columns))
             for here, state in zip(found, states, strict=True):
@@ -183,7 +186,7 @@ class Draws:
         return out[0]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class MaskedDraws(Draws):
     """One network thinned by S sets of unit masks (Gal & Ghahramani 2016), the same masks for every row.
 
@@ -193,19 +196,19 @@ class MaskedDraws(Draws):
         0 or 1 / keep probability.
     """
 
-    masks: np.ndarray = field(default_factory=lambda: np.ones((1, 0), np.float32))
+    masks: np.ndarray
 
     @property
-    def n_draws(self):
+    def n_draws(self) -> int:
         """Number of functions."""
         return len(self.masks)
 
-    def take(self, start, stop):
+    def take(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Shared weights and the masks of some draws."""
         return self.weights, self.masks[start:stop]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PosteriorDraws(Draws):
     """S sets of weights drawn from a variational posterior, each from its own seed.
 
@@ -218,17 +221,17 @@ class PosteriorDraws(Draws):
     seed : int
     """
 
-    posterior: Posterior | None = None
-    parameters: np.ndarray | None = None
-    count: int = 1
-    seed: int = 0
+    posterior: Posterior
+    parameters: np.ndarray
+    count: int
+    seed: int
 
     @property
-    def n_draws(self):
+    def n_draws(self) -> int:
         """Number of functions."""
         return self.count
 
-    def take(self, start, stop):
+    def take(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Weights of some draws."""
         if self.count * self.network.n_weights <= KEPT_WEIGHTS:
             if not len(self.weights):
@@ -236,7 +239,7 @@ class PosteriorDraws(Draws):
             return self.weights[start:stop], None
         return self._draw(start, stop), None
 
-    def _draw(self, start, stop):
+    def _draw(self, start: int, stop: int) -> np.ndarray:
         size = self.network.n_layer_weights
         noise = [np.random.default_rng([self.seed, s]).standard_normal(size, np.float32) for s in range(start, stop)]
         return self.posterior.draw(self.parameters, np.stack(noise))

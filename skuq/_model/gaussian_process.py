@@ -68,6 +68,11 @@ class RandomFeatureGP:
         return cls(ridge, [vectors for _, vectors in pairs], [values for values, _ in pairs])
 
     @property
+    def n_precisions(self) -> int:
+        """1 where all outputs share their directions, else one an output."""
+        return len(self.directions)
+
+    @property
     def shrinkage(self) -> list:
         """λ / (s + λ) of each direction: the share of its prior variance that the data removed."""
         return [values / (self.ridge + values) for values in self.eigenvalues]

@@ -15,6 +15,7 @@ from scipy import special
 
 from .._data.encoding import encode
 from .heads import Head
+from .pickling import PicklesFields
 from .threads import Scratch
 
 
@@ -75,7 +76,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(PicklesFields):
     """A feed-forward network: what it computes, not its weights.
 
     ``architecture="mlp"``: h ← dropout(act(h W + b)) for each hidden layer. ``"resnet"``: a linear projection to the

@@ -7,17 +7,41 @@ constants (a learned noise, say) are point estimates.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from .network import Network
+from .pickling import PicklesFields
 
 # Full covariance holds n(n+1)/2 numbers for a layer of n weights; beyond this a layer alone takes 32 MB.
 MAX_FULL_COVARIANCE = 4000
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prior:
+    """What is believed of each weight before training.
+
+    Attributes
+    ----------
+    family : {"normal", "scale_mixture"}
+        "scale_mixture": Blundell's mixture of a wide and a narrow normal.
+    scale : ndarray of shape (n_layer_weights,), float32
+        Standard deviation of each kernel and bias weight; the wide component's of a mixture.
+    ratio : float
+        Narrow component's standard deviation over the wide one's ("scale_mixture").
+    mix : float
+        Weight of the wide component ("scale_mixture").
+    """
+
+    family: str
+    scale: np.ndarray
+    ratio: float = 1.0
+    mix: float = 1.0
+
+
 @dataclass(frozen=True)
-class Posterior:
+class Posterior(PicklesFields):
     """q(weights): mean-field normal, or a multivariate normal for each layer.
 
     Attributes
@@ -49,7 +73,7 @@ class Posterior:
         """Length of the flat vector that is trained."""
         return self.network.n_weights + self.n_spreads
 
-    def split(self, flat):
+    def split(self, flat: Any) -> tuple[Any, Any, Any]:
         """Means, spreads and constants of flat parameters, along the last axis (any array library)."""
         n = self.network.n_layer_weights
         return flat[..., :n], flat[..., n : n + self.n_spreads], flat[..., n + self.n_spreads :]
@@ -121,7 +145,7 @@ class Posterior:
         return np.hstack([layers, np.broadcast_to(constants, (len(noise), constants.size))]).astype(np.float32)
 
 
-def _tril_of_diagonal(size, value):
+def _tril_of_diagonal(size: int, value: float) -> np.ndarray:
     matrix = np.zeros((size, size))
     np.fill_diagonal(matrix, value)
     return matrix[np.tril_indices(size)]

@@ -26,7 +26,7 @@ from .loop import INTERRUPTED, BestMean, Collector, Outcome, Rows, Schedule, Sco
 from .members import Members
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """Networks to train and all it takes, as plain data.
 

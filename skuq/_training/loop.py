@@ -30,7 +30,7 @@ DIVERGENCE = 1e7
 INTERRUPTED = "Training interrupted by user; the best weights so far are kept."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long to train and how fast.
 

@@ -4,12 +4,13 @@
 what native models are built from. ``tests/test_conformance.py`` holds every backend to a reference of this contract.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from .._model.network import Network
+from .._model.posteriors import Fitted
 from .._model.variational import Posterior
 
 # Adam (Kingma & Ba 2015), the same in every backend.
@@ -109,88 +110,6 @@ class Knobs:
     prior_ratio: float = 1.0
     prior_mix: float = 1.0
     fixed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted model as arrays: what :func:`to_native` builds from and :func:`from_native` returns changed.
-
-    Attributes
-    ----------
-    network : Network
-    weights : ndarray of shape (n_members, n_weights)
-        Point weights, one row a native model. Empty, (0, n_weights), for a variational posterior.
-    fixed : ndarray of shape (head.n_fixed,)
-        The likelihood's parameters that the user fixed, then the units of the targets, if the head has them.
-    x_shift, x_scale : ndarray of shape (n_features,)
-        The network sees (X − x_shift) / x_scale; x_scale is never 0.
-    y_shift, y_scale : ndarray of shape (n_outputs,)
-        Targets are y_shift + y_scale · (standardised target); 0 and 1 where the likelihood is not standardised, and
-        for classifiers. For the log-normal they are in units of log y.
-    noise_scale : ndarray of shape (n_members or 1, n_outputs or 1)
-        Factor of the head's scale, from held-out rows.
-    noise_limit : ndarray of shape (n_outputs,) or (1,)
-        Largest scale after that factor; infinite where it is not limited.
-    log_target : bool
-        Whether the family describes log y (log-normal).
-    dropout_rate : float
-        0 where the method has none.
-    posterior : Posterior or None
-    posterior_parameters : ndarray of shape (posterior.n_parameters,) or None
-    prior : {"normal", "scale_mixture"} or None
-    prior_scale : ndarray of shape (n_layer_weights,) or None
-    prior_ratio, prior_mix : float
-        As in `Knobs`.
-    features : dict of ndarray
-        ``feature_kernel`` (hidden_width, M), already divided by √kernel_scale, and ``feature_bias`` (M,); empty
-        without random features.
-    spec_norm_bound : float or None
-    ridge_penalty : float
-    precision : ndarray of shape (n_precisions, M, M) or None
-        Gaussian process precision s·I + Σ w ΦΦᵀ, shared by all logits (n_precisions = 1) or one for each.
-    mean_field_factor : float
-        λ of softmax(logits / √(1 + λ v)).
-    temperature : float
-        Divides the logits that the native model gives, not v: softmax(logits / √(1 + λ v)) holds with these logits.
-    log_class_weight : float or ndarray of shape (head.n_raw,)
-        Taken off the divided logits.
-    exposure : int or None
-        Column of X that multiplies the parameters which are `in_units`; the network does not see it (x_scale is infinite there).
-    """
-
-    network: Network
-    weights: np.ndarray
-    fixed: np.ndarray
-    x_shift: np.ndarray
-    x_scale: np.ndarray
-    y_shift: np.ndarray
-    y_scale: np.ndarray
-    noise_scale: np.ndarray = field(default_factory=lambda: np.ones((1, 1)))
-    noise_limit: np.ndarray = field(default_factory=lambda: np.full(1, np.inf))
-    log_target: bool = False
-    dropout_rate: float = 0.0
-    posterior: Posterior | None = None
-    posterior_parameters: np.ndarray | None = None
-    prior: str | None = None
-    prior_scale: np.ndarray | None = None
-    prior_ratio: float = 1.0
-    prior_mix: float = 1.0
-    features: dict[str, np.ndarray] = field(default_factory=dict)
-    spec_norm_bound: float | None = None
-    ridge_penalty: float = 1.0
-    precision: np.ndarray | None = None
-    mean_field_factor: float = 0.0
-    temperature: float = 1.0
-    log_class_weight: float | np.ndarray = 0.0
-    exposure: int | None = None
-
-    def members(self) -> "list[Fitted]":
-        """Each member by itself: one row of weights, one of noise_scale."""
-        m_noise = len(self.noise_scale)
-        return [
-            replace(self, weights=self.weights[m : m + 1], noise_scale=self.noise_scale[m % m_noise][None])
-            for m in range(len(self.weights))
-        ]
 
 
 class Trainer(Protocol):

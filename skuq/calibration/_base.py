@@ -14,8 +14,8 @@ from sklearn.utils.metadata_routing import _routing_enabled
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from .._data.folds import Part, divide
-from .._estimator.base import check_weights
 from .._prediction.conformal import Scores
+from .._validation import check_weights
 from ._copies import row_copies
 from ._groups import find_groups
 

@@ -6,8 +6,8 @@ from scipy.optimize import brentq
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .._estimator.base import check_weights
 from .._prediction.temperature import HIGHEST, LOWEST
+from .._validation import check_weights
 
 _SUM_TOLERANCE = 1e-3
 

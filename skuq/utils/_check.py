@@ -1,5 +1,8 @@
 """Entry point: choose the task, run its checks in order."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from sklearn.base import is_classifier
 
 from ._classification import Classification
@@ -8,7 +11,7 @@ from ._regression import Regression
 from ._subject import Subject, takes_positive_only
 
 
-def check_uq_estimator(estimator, *, methods=None, distance_aware=False):
+def check_uq_estimator(estimator: Any, *, methods: Sequence[str] | None = None, distance_aware: bool = False) -> None:
     """Check that an estimator has the properties that any uncertainty estimator must have.
 
     Fits clones on small data made here (120 rows, 2 features; about four fits) with fixed seeds, and checks
@@ -46,6 +49,7 @@ def check_uq_estimator(estimator, *, methods=None, distance_aware=False):
     >>> from skuq.utils import check_uq_estimator
     >>> check_uq_estimator(ConformalRegressor(LinearRegression()), methods=["predict_interval"])
     """
+    task: Classification | Regression
     task = Classification() if is_classifier(estimator) else Regression(takes_positive_only(estimator))
     methods = task.methods if methods is None else tuple(methods)
     unknown = sorted(set(methods) - set(task.methods))

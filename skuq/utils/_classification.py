@@ -21,6 +21,8 @@ from ._subject import (
     QUANTILES,
     ROUNDING,
     STANDARD_ERRORS,
+    Check,
+    Subject,
     require,
     require_equal,
     require_rising,
@@ -43,14 +45,16 @@ class Classification:
 
     methods = METHODS
 
-    def problem(self):
+    def problem(self) -> tuple[np.ndarray, np.ndarray]:
+        """X and y."""
         rng = np.random.default_rng(0)
         codes = np.arange(N_ROWS) % 3
         centers = np.array([[0.0, 1.2], [1.0, -0.6], [-1.0, -0.6]])
         return centers[codes] + 0.9 * rng.normal(size=(N_ROWS, 2)), np.array(["yes", "maybe", "no"])[codes]
 
     @property
-    def checks(self):
+    def checks(self) -> tuple[Check, ...]:
+        """In the order in which they run."""
         return (
             check_shapes_of_a_classifier,
             check_answers_are_finite,
@@ -67,7 +71,7 @@ class Classification:
         )
 
 
-def check_shapes_of_a_classifier(subject):
+def check_shapes_of_a_classifier(subject: Subject) -> None:
     """Check shapes: rows first, then classes, then what was asked for."""
     n, k = len(subject.rows), len(np.unique(subject.y))
     expected = {
@@ -87,7 +91,7 @@ def check_shapes_of_a_classifier(subject):
         require(found == (n, 3), f"sample_y(n_samples=3) must have shape {(n, 3)}, got {found}.")
 
 
-def check_probabilities(subject):
+def check_probabilities(subject: Subject) -> None:
     """Check that probabilities are ≥ 0 and sum to one, and that predict is the most probable class."""
     if subject.has("predict_proba"):
         probabilities = subject.ask("predict_proba")
@@ -105,7 +109,7 @@ def check_probabilities(subject):
             )
 
 
-def check_sets_nest(subject):
+def check_sets_nest(subject: Subject) -> None:
     """Check that sets are booleans, and that a higher coverage only adds classes."""
     if not subject.has("predict_set"):
         return
@@ -114,7 +118,7 @@ def check_sets_nest(subject):
     require_rising(np.stack(sets, axis=-1).astype(int), "predict_set must nest: classes leave as the coverage grows")
 
 
-def check_classifier_agrees_with_itself(subject):
+def check_classifier_agrees_with_itself(subject: Subject) -> None:
     """Check that probabilities, their entropy and predict_dist are of one distribution."""
     if not subject.has("predict_proba"):
         return
@@ -131,7 +135,7 @@ def check_classifier_agrees_with_itself(subject):
         require_equal(dist.logpdf(subject.ask("predict")), own, "predict_dist must agree with predict_proba: logpdf")
 
 
-def check_samples_of_a_classifier(subject):
+def check_samples_of_a_classifier(subject: Subject) -> None:
     """Check that sampled labels are classes, each as frequent as its probability."""
     if not subject.has("sample_y", "predict_proba"):
         return

@@ -2,21 +2,20 @@
 
 import numpy as np
 
-from ..composites import unwrap
-from ._subject import COVERAGES, N_ASKED, QUANTILES, require, require_equal, require_rising
+from ._subject import COVERAGES, N_ASKED, QUANTILES, Subject, require, require_equal, require_rising
 
 # Distance of far rows from the training rows, in their standard deviations.
 FAR = 30.0
 
 
-def check_answers_are_finite(subject):
+def check_answers_are_finite(subject: Subject) -> None:
     """Check for NaN and infinity."""
     for name, value in subject.answers().items():
         wrong = np.count_nonzero(~np.isfinite(value))
         require(not wrong, f"{name} must be finite, got {wrong} of {value.size} values that are not.")
 
 
-def check_intervals_nest(subject):
+def check_intervals_nest(subject: Subject) -> None:
     """Check that a higher coverage gives an interval around the lower one's; one coverage is a case of several."""
     if not subject.has("predict_interval"):
         return
@@ -30,20 +29,19 @@ def check_intervals_nest(subject):
         require_equal(alone, interval[..., i], f"predict_interval: coverage={coverage} alone and in a list must agree")
 
 
-def check_quantiles_rise(subject):
+def check_quantiles_rise(subject: Subject) -> None:
     """Check that quantiles rise with their level and are the ends of the intervals, unless these are conformal."""
     if not subject.has("predict_quantiles"):
         return
     require_rising(subject.ask("predict_quantiles", quantiles=QUANTILES), "predict_quantiles must rise with the level")
     # Conformal intervals are calibrated where quantiles stay the model's own.
-    predictor, _ = unwrap(subject.model, subject.rows)
-    if subject.has("predict_interval") and getattr(predictor, "calibration", None) != "conformal":
+    if subject.has("predict_interval") and getattr(subject.predictor, "calibration", None) != "conformal":
         ends = subject.ask("predict_quantiles", quantiles=[0.25, 0.75])
         interval = subject.ask("predict_interval", coverage=0.5)
         require_equal(interval, ends, "predict_interval must be central: its ends are quantiles")
 
 
-def check_uncertainty_adds_up(subject):
+def check_uncertainty_adds_up(subject: Subject) -> None:
     """Check that total = aleatoric + epistemic, all ≥ 0."""
     if not subject.has("predict_uncertainty"):
         return
@@ -56,7 +54,7 @@ def check_uncertainty_adds_up(subject):
     )
 
 
-def check_rows_stand_alone(subject):
+def check_rows_stand_alone(subject: Subject) -> None:
     """Check that answers do not depend on the order, the number or the batching of rows."""
     order = np.random.default_rng(0).permutation(len(subject.rows))
     together = subject.answers()
@@ -68,7 +66,7 @@ def check_rows_stand_alone(subject):
         require_equal(joined, value, f"{name} must not depend on the rows beside")
 
 
-def check_determinism(subject):
+def check_determinism(subject: Subject) -> None:
     """Check that one question has one answer, and one seed one model."""
     first, again = subject.answers(), subject.answers()
     twin = subject.answers(model=subject.fit(subject.X, subject.y))
@@ -80,7 +78,7 @@ def check_determinism(subject):
         require(np.array_equal(one, two), "sample_y must be the same for one random_state.")
 
 
-def check_coverages(subject):
+def check_coverages(subject: Subject) -> None:
     """Check that a coverage that is no probability is refused."""
     for method in ("predict_interval", "predict_set"):
         for coverage in (0.0, 1.0, 90):
@@ -93,7 +91,7 @@ def check_coverages(subject):
             raise AssertionError(f"{method} must raise a ValueError for coverage={coverage}; it answered.")
 
 
-def check_distance(subject):
+def check_distance(subject: Subject) -> None:
     """Check that the epistemic uncertainty is larger far from the training rows, on average over directions."""
     require(subject.has("predict_uncertainty"), "distance_aware needs predict_uncertainty.")
     angle = np.linspace(0, 2 * np.pi, N_ASKED, endpoint=False)

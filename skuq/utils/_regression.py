@@ -1,6 +1,7 @@
 """A regression problem, and properties of regressors."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.utils import get_tags
@@ -20,6 +21,8 @@ from ._subject import (
     N_ROWS,
     QUANTILES,
     STANDARD_ERRORS,
+    Check,
+    Subject,
     require,
     require_equal,
     takes_positive_only,
@@ -39,7 +42,8 @@ class Regression:
     positive: bool
     methods = METHODS
 
-    def problem(self):
+    def problem(self) -> tuple[np.ndarray, np.ndarray]:
+        """X and y."""
         rng = np.random.default_rng(0)
         X = rng.normal(size=(N_ROWS, 2))
         signal = X[:, 0] + np.sin(2 * X[:, 1])
@@ -48,7 +52,8 @@ class Regression:
         return X, 10 + 4 * signal + (1 + 0.5 * np.abs(X[:, 0])) * rng.normal(size=N_ROWS)
 
     @property
-    def checks(self):
+    def checks(self) -> tuple[Check, ...]:
+        """In the order in which they run."""
         always = (
             check_shapes_of_a_regressor,
             check_answers_are_finite,
@@ -65,7 +70,7 @@ class Regression:
         return always if self.positive else (*always, check_units)
 
 
-def check_shapes_of_a_regressor(subject, model=None, outputs=()):
+def check_shapes_of_a_regressor(subject: Subject, model: Any = None, outputs: tuple[int, ...] = ()) -> None:
     """Check shapes: rows first, then outputs if there are several, then what was asked for."""
     n = len(subject.rows)
     expected = {
@@ -90,14 +95,14 @@ def check_shapes_of_a_regressor(subject, model=None, outputs=()):
         require(found == (n, *outputs, 3), f"sample_y(n_samples=3) must have shape {(n, *outputs, 3)}, got {found}.")
 
 
-def check_several_outputs(subject):
+def check_several_outputs(subject: Subject) -> None:
     """Check the shapes for two outputs, where the estimator says that it takes them."""
     if get_tags(subject.estimator).target_tags.multi_output:
         y = np.column_stack([subject.y, subject.y[::-1]])
         check_shapes_of_a_regressor(subject, subject.fit(subject.X, y), outputs=(2,))
 
 
-def check_regressor_agrees_with_itself(subject):
+def check_regressor_agrees_with_itself(subject: Subject) -> None:
     """Check that mean, standard deviation, variance, quantiles and distribution are of one distribution."""
     said = subject.answers()
     std, total = said.get("predict(return_std=True)"), said.get("predict_uncertainty.total")
@@ -119,7 +124,7 @@ def check_regressor_agrees_with_itself(subject):
             )
 
 
-def check_samples_of_a_regressor(subject):
+def check_samples_of_a_regressor(subject: Subject) -> None:
     """Check that samples have the predicted mean."""
     if subject.has("sample_y", "predict_uncertainty"):
         samples = subject.ask("sample_y", n_samples=N_DRAWN, random_state=0)
@@ -131,7 +136,7 @@ def check_samples_of_a_regressor(subject):
         )
 
 
-def check_units(subject):
+def check_units(subject: Subject) -> None:
     """Check that targets in other units give the same answers in those units, as nearly as another seed would."""
     factor, shift = 1024.0, 4096.0
     scaled = subject.answers(model=subject.fit(subject.X, factor * subject.y + shift))

@@ -1,7 +1,9 @@
 """The estimator under check, what it answers, and how a property that fails is reported."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from inspect import signature
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
@@ -19,9 +21,13 @@ ROUNDING = 1e-5
 STANDARD_ERRORS = 8
 
 
-def takes_positive_only(estimator) -> bool:
+def takes_positive_only(estimator: Any) -> bool:
     """Whether targets must be positive, by the estimator's tag."""
-    return get_tags(estimator).target_tags.positive_only
+    return bool(get_tags(estimator).target_tags.positive_only)
+
+
+# A property: raises AssertionError where a subject lacks it.
+Check = Callable[["Subject"], None]
 
 
 @dataclass
@@ -36,50 +42,53 @@ class Subject:
         Training rows.
     model : estimator
         Fitted to X and y.
+    predictor : estimator
+        What predicts inside `model`.
     rows : ndarray of shape (n_asked, n_features)
         The first training rows and a few others.
     """
 
-    estimator: object
-    methods: tuple
+    estimator: Any
+    methods: tuple[str, ...]
     X: np.ndarray
     y: np.ndarray
-    model: object = field(init=False)
+    model: Any = field(init=False)
+    predictor: Any = field(init=False)
     rows: np.ndarray = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.model = self.fit(self.X, self.y)
         self.rows = np.concatenate([self.X[: N_ASKED // 2], 1.5 * self.X[: N_ASKED // 2]])
-        predictor, _ = unwrap(self.model, self.rows)
+        self.predictor, _ = unwrap(self.model, self.rows)
         for method in ("predict", *self.methods):
-            found = hasattr(predictor, method)
-            require(found, f"{type(predictor).__name__} has no {method}. Pass methods= with those it has.")
+            found = hasattr(self.predictor, method)
+            require(found, f"{type(self.predictor).__name__} has no {method}. Pass methods= with those it has.")
 
-    def fit(self, X, y):
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Any:
         """Clone with fixed seeds, fitted."""
         model = clone(self.estimator)
         _set_random_states(model, 0)
         return model.fit(X, y)
 
-    def has(self, *methods) -> bool:
+    def has(self, *methods: str) -> bool:
         """Whether all of `methods` are to be checked."""
         return set(methods) <= {"predict", *self.methods}
 
-    def ask(self, method, *args, rows=None, model=None, **kwargs):
+    def ask(self, method: str, *args: Any, rows: Any = None, model: Any = None, **kwargs: Any) -> Any:
         """Answer of a method, through Pipelines."""
         predictor, rows = unwrap(self.model if model is None else model, self.rows if rows is None else rows)
         return getattr(predictor, method)(rows, *args, **kwargs)
 
-    def answers(self, rows=None, model=None) -> dict[str, np.ndarray]:
+    def answers(self, rows: Any = None, model: Any = None) -> dict[str, np.ndarray]:
         """All that is said about rows, numbers with rows on the first axis, by name."""
-        said = {}
+        said: dict[str, Any] = {}
 
-        def ask(method, *args, **kwargs):
+        def ask(method: str, *args: Any, **kwargs: Any) -> Any:
             return self.ask(method, *args, rows=rows, model=model, **kwargs)
 
         if not is_classifier(self.estimator):
             said["predict"] = ask("predict")
-            if "return_std" in signature(unwrap(self.model, self.rows)[0].predict).parameters:
+            if "return_std" in signature(self.predictor.predict).parameters:
                 said["predict(return_std=True)"] = ask("predict", return_std=True)[1]
         if self.has("predict_proba"):
             said["predict_proba"] = ask("predict_proba")
@@ -99,13 +108,13 @@ class Subject:
         return {name: np.asarray(value, dtype=float) for name, value in said.items()}
 
 
-def require(condition, message):
+def require(condition: Any, message: str) -> None:
     """Assert, also under ``python -O``."""
     if not condition:
         raise AssertionError(message)
 
 
-def require_equal(found, expected, what, rtol=ROUNDING, atol=ROUNDING):
+def require_equal(found: Any, expected: Any, what: str, rtol: float = ROUNDING, atol: float = ROUNDING) -> None:
     """Assert that arrays are equal up to `rtol` and to `atol` times the spread of what is expected."""
     require(np.shape(found) == np.shape(expected), f"{what}: shapes {np.shape(found)} and {np.shape(expected)} differ.")
     error = np.abs(found - expected)
@@ -117,7 +126,7 @@ def require_equal(found, expected, what, rtol=ROUNDING, atol=ROUNDING):
         )
 
 
-def require_rising(values, what):
+def require_rising(values: np.ndarray, what: str) -> None:
     """Assert that values do not fall along the last axis."""
     falls = np.diff(values, axis=-1)
     if np.any(falls < 0):

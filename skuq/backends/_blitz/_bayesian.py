@@ -84,10 +84,11 @@ def build_bayesian(fitted):
     kernel and bias, or from weight to weight, its ``weight_prior_dist`` and ``bias_prior_dist`` are BLiTZ's own prior
     class with those scales, and the layer's ``prior_sigma_1`` tells only the first of them.
     """
-    parameters = torch.tensor(fitted.posterior_parameters, dtype=torch.float32)
-    means, spreads, constants = fitted.posterior.split(parameters)
-    build = _mean_field if fitted.posterior.kind == "mean_field" else _full_covariance
-    *hidden, output = build(fitted, means, spreads)
+    posterior = fitted.posterior
+    parameters = torch.tensor(posterior.parameters[0], dtype=torch.float32)
+    means, spreads, constants = posterior.layout.split(parameters)
+    build = _mean_field if posterior.layout.kind == "mean_field" else _full_covariance
+    *hidden, output = build(posterior, means, spreads)
     return BayesianModel(fitted, stack_layers(fitted, hidden), output, constants.numpy()).eval()
 
 
@@ -106,14 +107,14 @@ def read_bayesian(model, fitted):
             spreads.append(layer.spread)
     constants = [model.head.constants] if isinstance(model.head, LikelihoodHead) else []
     flat = np.concatenate([part.cpu().numpy().ravel() for part in (*means, *spreads, *constants)])
-    return flat.astype(fitted.posterior_parameters.dtype)
+    return flat.astype(fitted.posterior.parameters.dtype)
 
 
-def _mean_field(fitted, means, spreads):
-    for tensors in fitted.network.layers:
-        scales = [_prior_scale(fitted, tensor) for tensor in tensors]
+def _mean_field(posterior, means, spreads):
+    for tensors in posterior.network.layers:
+        scales = [_prior_scale(posterior.prior, tensor) for tensor in tensors]
         n_in, n_out = tensors[0].shape
-        layer = BayesianLinear(n_in, n_out, bias=len(tensors) == 2, **_prior_arguments(fitted, scales[0]))
+        layer = BayesianLinear(n_in, n_out, bias=len(tensors) == 2, **_prior_arguments(posterior.prior, scales[0]))
         with torch.no_grad():
             for name, tensor in zip(("weight", "bias"), tensors, strict=False):
                 for source, parameter in ((means, f"{name}_mu"), (spreads, f"{name}_rho")):
@@ -121,37 +122,36 @@ def _mean_field(fitted, means, spreads):
                         source[tensor.start : tensor.stop].view(tensor.shape).transpose(0, -1)
                     )
         if len(tensors) == 2:
-            prior = _prior_arguments(fitted, scales[1])
+            prior = _prior_arguments(posterior.prior, scales[1])
             layer.bias_prior_dist = PriorWeightDistribution(
                 prior["prior_pi"], prior["prior_sigma_1"], prior["prior_sigma_2"]
             )
         yield layer
 
 
-def _prior_scale(fitted, tensor):
+def _prior_scale(prior, tensor):
     """Prior standard deviation of one tensor: a number where it is the same for all its weights."""
-    scales = np.broadcast_to(fitted.prior_scale, fitted.network.n_layer_weights)[tensor.start : tensor.stop]
+    scales = prior.scale[tensor.start : tensor.stop]
     if np.ptp(scales) == 0:
         return float(scales[0])
     return torch.tensor(scales.reshape(tensor.shape).T, dtype=torch.float32)
 
 
-def _prior_arguments(fitted, scale):
-    mixture = fitted.prior == "scale_mixture"
+def _prior_arguments(prior, scale):
+    mixture = prior.family == "scale_mixture"
     return {
         "prior_sigma_1": scale,
-        "prior_sigma_2": scale * fitted.prior_ratio if mixture else scale,
-        "prior_pi": fitted.prior_mix if mixture else 1,
+        "prior_sigma_2": scale * prior.ratio if mixture else scale,
+        "prior_pi": prior.mix if mixture else 1,
     }
 
 
-def _full_covariance(fitted, means, spreads):
-    prior_scale = torch.tensor(np.broadcast_to(fitted.prior_scale, len(means)), dtype=torch.float32)
+def _full_covariance(posterior, means, spreads):
+    prior_scale = torch.tensor(posterior.prior.scale, dtype=torch.float32)
     used = 0
-    for tensors, (start, stop) in zip(fitted.network.layers, fitted.posterior.blocks, strict=True):
-        layer = FullCovarianceLinear(
-            *tensors[0].shape, len(tensors) == 2, _prior_distribution(fitted, prior_scale[start:stop])
-        )
+    for tensors, (start, stop) in zip(posterior.network.layers, posterior.layout.blocks, strict=True):
+        prior = _prior_distribution(posterior.prior, prior_scale[start:stop])
+        layer = FullCovarianceLinear(*tensors[0].shape, len(tensors) == 2, prior)
         with torch.no_grad():
             layer.mean.copy_(means[start:stop])
             layer.spread.copy_(spreads[used : used + layer.spread.numel()])
@@ -159,11 +159,11 @@ def _full_covariance(fitted, means, spreads):
         yield layer
 
 
-def _prior_distribution(fitted, scale):
-    if fitted.prior != "scale_mixture":
+def _prior_distribution(prior, scale):
+    if prior.family != "scale_mixture":
         return distributions.Normal(torch.zeros_like(scale), scale)
-    mix = torch.tensor([fitted.prior_mix, 1 - fitted.prior_mix]).expand(len(scale), 2)
-    scales = torch.stack([scale, fitted.prior_ratio * scale], -1)
+    mix = torch.tensor([prior.mix, 1 - prior.mix]).expand(len(scale), 2)
+    scales = torch.stack([scale, prior.ratio * scale], -1)
     return distributions.MixtureSameFamily(
         distributions.Categorical(mix), distributions.Normal(torch.zeros_like(scales), scales)
     )

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import distributions, nn
 
+from ..._model.posteriors import GaussianProcess
 from ._distributions import distribution
 from ._losses import link_parameters
 
@@ -50,8 +51,10 @@ class NativeModel(nn.Module):
             if classifies
             else LikelihoodHead(fitted, constants)
         )
-        self.ridge_penalty, self.exposure = fitted.ridge_penalty, fitted.exposure
-        precision = None if fitted.precision is None else torch.tensor(fitted.precision)
+        self.exposure, process = fitted.exposure, fitted.posterior
+        precision = None
+        if isinstance(process, GaussianProcess):
+            self.ridge_penalty, precision = process.ridge_penalty, torch.tensor(process.precision)
         self.register_buffer("precision", precision)
 
     def forward(self, X):
@@ -186,8 +189,10 @@ class LikelihoodHead(nn.Module):
         super().__init__()
         self.layout, self.log_target = fitted.network.head, fitted.log_target
         self.constants = nn.Parameter(torch.tensor(constants, dtype=torch.float32))
-        buffers = {name: getattr(fitted, name) for name in ("fixed", "y_shift", "y_scale", "noise_limit")}
-        for name, value in {**buffers, "noise_scale": fitted.noise_scale[0]}.items():
+        buffers = {
+            name: getattr(fitted, name) for name in ("fixed", "y_shift", "y_scale", "noise_scale", "noise_limit")
+        }
+        for name, value in buffers.items():
             self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
 
     def forward(self, raw, exposure=None):
@@ -206,18 +211,18 @@ class LikelihoodHead(nn.Module):
 
 def stack_layers(fitted, layers):
     """Hidden layers of the network as a module, around given dense layers (without the output layer)."""
-    network, residual = fitted.network, fitted.network.architecture == "resnet"
+    posterior, network, residual = fitted.posterior, fitted.network, fitted.network.architecture == "resnet"
     layers = list(layers)
     modules = []
     if network.n_binned:
-        modules.append(PiecewiseLinearEncoding(fitted.features["bins"], fitted.features.get("encoded")))
+        modules.append(PiecewiseLinearEncoding(posterior.features["bins"], posterior.features.get("encoded")))
     if residual and network.hidden_layer_sizes:
         modules.append(layers.pop(0))
     for layer in layers:
         block = [layer, ACTIVATIONS[network.activation]()]
-        if fitted.dropout_rate:
-            block.append(nn.Dropout(fitted.dropout_rate))
+        if posterior.dropout_rate:
+            block.append(nn.Dropout(posterior.dropout_rate))
         modules += [Residual(*block)] if residual else block
     if network.n_inducing:
-        modules.append(RandomFourierFeatures(fitted.features["feature_kernel"], fitted.features["feature_bias"]))
+        modules.append(RandomFourierFeatures(posterior.features["feature_kernel"], posterior.features["feature_bias"]))
     return nn.Sequential(*modules)

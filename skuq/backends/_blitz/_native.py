@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ..._model.posteriors import GaussianProcess, VariationalPosterior
 from ._modules import LikelihoodHead, NativeModel, SpectralBound, stack_layers
 
 
@@ -31,11 +32,11 @@ def to_native(fitted):
     """
     # Layers initialise themselves from the global generator before their weights are overwritten.
     with torch.random.fork_rng(devices=[]):
-        if fitted.posterior is not None:
+        if isinstance(fitted.posterior, VariationalPosterior):
             from ._bayesian import build_bayesian
 
             return build_bayesian(fitted)
-        models = [_build(member, member.weights[0]) for member in fitted.members()]
+        models = [_build(fitted, weights) for weights in fitted.posterior.parameters]
     return models[0] if len(models) == 1 else models
 
 
@@ -52,22 +53,26 @@ def from_native(model, fitted):
     -------
     Fitted
     """
-    if fitted.posterior is not None:
+    posterior = fitted.posterior
+    if isinstance(posterior, VariationalPosterior):
         from ._bayesian import read_bayesian
 
-        return replace(fitted, posterior_parameters=read_bayesian(model, fitted))
+        return replace(fitted, posterior=posterior.with_parameters(read_bayesian(model, fitted)[None]))
     models = model if isinstance(model, (list, tuple)) else [model]
-    if len(models) != len(fitted.weights):
-        raise ValueError(f"Got {len(models)} native models, expected {len(fitted.weights)}, as to_native returns them.")
-    precision = fitted.precision
-    if precision is not None:
-        precision = models[0].precision.detach().cpu().numpy().astype(fitted.precision.dtype)
-    weights = np.stack([_read(m) for m in models]).astype(fitted.weights.dtype)
-    return replace(fitted, weights=weights, precision=precision)
+    expected = len(posterior.parameters)
+    if len(models) != expected:
+        raise ValueError(f"Got {len(models)} native models, expected {expected}, as to_native returns them.")
+    if isinstance(posterior, GaussianProcess):
+        precision, read = posterior.precision, models[0].precision.detach().cpu().numpy()
+        if not np.array_equal(read, precision):
+            posterior = posterior.with_precision(read.astype(precision.dtype))
+    weights = np.stack([_read(m) for m in models]).astype(posterior.parameters.dtype)
+    return replace(fitted, posterior=posterior.with_parameters(weights))
 
 
 def _build(fitted, weights):
     tensors = {t.name: weights[t.start : t.stop].reshape(t.shape) for t in fitted.network.tensors}
+    bound = fitted.posterior.spec_norm_bound
     layers = []
     for kernel, *bias in fitted.network.layers:
         n_in, n_out = kernel.shape
@@ -76,10 +81,9 @@ def _build(fitted, weights):
             layer.weight.copy_(torch.tensor(tensors[kernel.name].T))
             if bias:
                 layer.bias.copy_(torch.tensor(tensors[bias[0].name]))
-        if fitted.spec_norm_bound is not None and kernel in fitted.network.hidden_kernels:
+        if bound is not None and kernel in fitted.network.hidden_kernels:
             layer.eval()
-            bound = SpectralBound(layer.weight, fitted.spec_norm_bound).eval()
-            parametrize.register_parametrization(layer, "weight", bound)
+            parametrize.register_parametrization(layer, "weight", SpectralBound(layer.weight, bound).eval())
         layers.append(layer)
     *hidden, output = layers
     constants = tensors.get("constants", np.empty(0, np.float32))

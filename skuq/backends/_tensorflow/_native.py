@@ -26,6 +26,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
+from ..._model.posteriors import GaussianProcess, VariationalPosterior
 from ._distributions import distribution
 from ._losses import link_parameters
 from ._trunk import encode
@@ -54,17 +55,19 @@ def to_native(fitted, kl_weight=1.0):
         s·ΦP⁻¹Φᵀ over the rows given, of shape (n_rows, n_rows), or (n_rows, n_rows, n_logits) where each logit has a
         precision of its own; for a regressor it is the covariance of the standardised function.
     """
-    if fitted.posterior is not None:
+    posterior = fitted.posterior
+    if isinstance(posterior, VariationalPosterior):
         model = _build(fitted, kl_weight)
-        _load(_posterior_blocks(model, fitted), fitted.posterior_parameters)
+        _load(_posterior_blocks(model, posterior), posterior.parameters[0])
         return model
     models = []
-    for member in fitted.members():
-        model = _build(member, kl_weight)
-        _load(_weight_blocks(model, fitted), member.weights[0])
+    for weights in posterior.parameters:
+        model = _build(fitted, kl_weight)
+        _load(_weight_blocks(model, fitted), weights)
         _load_singular_vectors(model, fitted.network)
-        for i, layer in enumerate(_process_layers(model) if fitted.precision is not None else ()):
-            layer._gp_cov_layer.precision_matrix.assign(fitted.precision[i])
+        if isinstance(posterior, GaussianProcess):
+            for layer, precision in zip(_process_layers(model), posterior.precision, strict=True):
+                layer._gp_cov_layer.precision_matrix.assign(precision)
         models.append(model)
     return models[0] if len(models) == 1 else models
 
@@ -84,22 +87,22 @@ def from_native(model, fitted):
     Fitted
     """
     models = model if isinstance(model, list) else [model]
-    if fitted.posterior is not None:
-        return replace(fitted, posterior_parameters=_read(_posterior_blocks(models[0], fitted)))
-    precision = fitted.precision
-    if precision is not None:
-        layers = _process_layers(models[0])
-        read = np.stack([layer._gp_cov_layer.precision_matrix.numpy() for layer in layers])
-        # Ours may be in double precision: keep its digits unless training changed the matrix.
-        if not np.array_equal(read, precision.astype(np.float32)):
-            precision = read.astype(precision.dtype)
+    posterior = fitted.posterior
+    if isinstance(posterior, VariationalPosterior):
+        flat = _read(_posterior_blocks(models[0], posterior))
+        return replace(fitted, posterior=posterior.with_parameters(flat[None]))
+    if isinstance(posterior, GaussianProcess):
+        read = np.stack([layer._gp_cov_layer.precision_matrix.numpy() for layer in _process_layers(models[0])])
+        # Ours is in double precision: keep its digits unless training changed the matrix.
+        if not np.array_equal(read, posterior.precision.astype(np.float32)):
+            posterior = posterior.with_precision(read.astype(float))
     weights = np.stack([_read(_weight_blocks(m, fitted)) for m in models])
-    return replace(fitted, weights=weights, precision=precision)
+    return replace(fitted, posterior=posterior.with_parameters(weights))
 
 
 def _build(fitted, kl_weight):
     """Build the model; its weights are still to be loaded."""
-    network = fitted.network
+    network, posterior = fitted.network, fitted.posterior
     residual, sizes = network.architecture == "resnet", network.hidden_layer_sizes
     activation = ACTIVATIONS.get(network.activation, network.activation)
     # In double precision, so that a large offset costs no digits; the layers that follow cast to float32.
@@ -109,15 +112,15 @@ def _build(fitted, kl_weight):
     if network.n_binned:
         encoding = PiecewiseLinearEncoding(network.n_bins, network.n_encoded, name="encode")
         h = encoding(h)
-        encoding.bins.assign(fitted.features["bins"])
+        encoding.bins.assign(posterior.features["bins"])
         if network.n_encoded is not None:
-            encoding.encoded.assign(fitted.features["encoded"])
+            encoding.encoded.assign(posterior.features["encoded"])
     if residual and sizes:
         h = _dense(fitted, kl_weight, "in", sizes[0], "linear")(h)
     for i, size in enumerate(sizes):
         z = _dense(fitted, kl_weight, str(i), size, activation)(h)
-        if fitted.dropout_rate:
-            z = tf_keras.layers.Dropout(fitted.dropout_rate, name=f"dropout_{i}")(z)
+        if posterior.dropout_rate:
+            z = tf_keras.layers.Dropout(posterior.dropout_rate, name=f"dropout_{i}")(z)
         h = tf_keras.layers.Add(name=f"residual_{i}")([h, z]) if residual else z
     covariance = None
     if network.n_inducing:
@@ -142,23 +145,24 @@ def _build(fitted, kl_weight):
 def _dense(fitted, kl_weight, suffix, units, activation):
     """One layer of the kind that `fitted` calls for."""
     name = f"dense_{suffix}"
-    if fitted.posterior is not None:
-        return _variational(fitted, kl_weight, name, units, activation)
+    posterior = fitted.posterior
+    if isinstance(posterior, VariationalPosterior):
+        return _variational(posterior, kl_weight, name, units, activation)
     # Zeros, since all weights are loaded: no initializer draws from a global generator.
     layer = tf_keras.layers.Dense(units, activation, kernel_initializer="zeros", name=name)
-    if fitted.spec_norm_bound is None or suffix in ("in", "out"):
+    if posterior.spec_norm_bound is None or suffix in ("in", "out"):
         return layer
     SpectralNormalization = _official_layer("spectral_normalization", "SpectralNormalization")
 
-    return SpectralNormalization(layer, norm_multiplier=fitted.spec_norm_bound, inhere_layer_name=True)
+    return SpectralNormalization(layer, norm_multiplier=posterior.spec_norm_bound, inhere_layer_name=True)
 
 
-def _variational(fitted, kl_weight, name, units, activation):
+def _variational(posterior, kl_weight, name, units, activation):
     """``DenseVariational`` with the posterior and the prior of that layer."""
-    layers = fitted.network.layers
-    start, stop = fitted.posterior.blocks[[_layer_name(layer) for layer in layers].index(name)]
-    s = tf.constant(fitted.prior_scale[start:stop], tf.float32)
-    full = fitted.posterior.kind == "full_covariance"
+    layers, prior = posterior.network.layers, posterior.prior
+    start, stop = posterior.layout.blocks[[_layer_name(layer) for layer in layers].index(name)]
+    s = tf.constant(prior.scale[start:stop], tf.float32)
+    full = posterior.layout.kind == "full_covariance"
 
     def make_posterior(kernel_size, bias_size, dtype):
         n = kernel_size + bias_size
@@ -173,17 +177,15 @@ def _variational(fitted, kl_weight, name, units, activation):
         return tf_keras.Sequential([tfpl.VariableLayer(size, dtype=dtype), q])
 
     def make_prior(kernel_size, bias_size, dtype):
-        if fitted.prior == "scale_mixture":
-            mix = tfd.Categorical(
-                probs=np.full((stop - start, 2), (fitted.prior_mix, 1 - fitted.prior_mix), np.float32)
-            )
-            components = tfd.Normal(0.0, tf.stack([s, fitted.prior_ratio * s], axis=-1))
+        if prior.family == "scale_mixture":
+            mix = tfd.Categorical(probs=np.full((stop - start, 2), (prior.mix, 1 - prior.mix), np.float32))
+            components = tfd.Normal(0.0, tf.stack([s, prior.ratio * s], axis=-1))
             return lambda _: tfd.Independent(tfd.MixtureSameFamily(mix, components), 1)
         if full:
             return lambda _: tfd.MultivariateNormalDiag(tf.zeros_like(s), s)
         return lambda _: tfd.Independent(tfd.Normal(tf.zeros_like(s), s), 1)
 
-    exact = fitted.prior == "normal"
+    exact = prior.family == "normal"
     return tfpl.DenseVariational(
         units, make_posterior, make_prior, kl_weight, kl_use_exact=exact, activation=activation, name=name
     )
@@ -193,8 +195,9 @@ def _gaussian_process(fitted, h):
     """Raw outputs and predictive covariance (None without a precision) of the official layer or layers."""
     RandomFeatureGaussianProcess = _official_layer("gaussian_process", "RandomFeatureGaussianProcess")
 
-    n_raw, precision = fitted.network.head.n_raw, fitted.precision
-    shared = precision is None or len(precision) == 1
+    n_raw, posterior = fitted.network.head.n_raw, fitted.posterior
+    process = posterior if isinstance(posterior, GaussianProcess) else None
+    shared = process is None or process.covariance.n_precisions == 1
     names = ["gaussian_process"] if shared else [f"gaussian_process_{i}" for i in range(n_raw)]
     outputs = []
     for name in names:
@@ -205,18 +208,18 @@ def _gaussian_process(fitted, h):
             # An exact sum over one pass, not a moving average: before training further, and before each new pass over
             # the data, call the layer's reset_covariance_matrix().
             gp_cov_momentum=-1,
-            gp_cov_ridge_penalty=fitted.ridge_penalty,
+            gp_cov_ridge_penalty=1.0 if process is None else process.ridge_penalty,
             custom_random_features_initializer="zeros",
             l2_regularization=0.0,
             kernel_initializer="zeros",
-            return_gp_cov=precision is not None,
+            return_gp_cov=process is not None,
             name=name,
         )
         outputs.append(layer(h))
-        layer._random_feature.kernel.assign(fitted.features["feature_kernel"])
-        layer._random_feature.bias.assign(fitted.features["feature_bias"])
+        layer._random_feature.kernel.assign(posterior.features["feature_kernel"])
+        layer._random_feature.bias.assign(posterior.features["feature_bias"])
     if shared:
-        return outputs[0] if precision is not None else (outputs[0][0], None)
+        return outputs[0] if process is not None else (outputs[0][0], None)
     raw = tf_keras.layers.Concatenate(name="logits")([logit for logit, _ in outputs])
     return raw, tf_keras.layers.Lambda(lambda c: tf.stack(c, axis=-1), name="covariance")([c for _, c in outputs])
 
@@ -297,7 +300,7 @@ class AppendExposure(tf_keras.layers.Layer):
 def _in_target_units(fitted):
     """Return the function from raw outputs, constants beside them, (and exposures), to the distribution of y in its own units."""
     head = fitted.network.head
-    arrays = (fitted.fixed, fitted.y_shift, fitted.y_scale, fitted.noise_scale[0], fitted.noise_limit)
+    arrays = (fitted.fixed, fitted.y_shift, fitted.y_scale, fitted.noise_scale, fitted.noise_limit)
     fixed, shift, scale, noise, limit = (tf.constant(a, tf.float32) for a in arrays)
 
     def make_distribution(t):
@@ -343,12 +346,12 @@ def _weight_blocks(model, fitted):
     return blocks
 
 
-def _posterior_blocks(model, fitted):
+def _posterior_blocks(model, posterior):
     """Blocks of the posterior's flat parameters: means, then spreads, layer by layer, as TFP's layers hold them."""
-    posterior, network = fitted.posterior, fitted.network
+    layout, network = posterior.layout, posterior.network
     n_means, used, blocks = network.n_layer_weights, 0, []
-    for layer, (start, stop) in zip(network.layers, posterior.blocks, strict=True):
-        if posterior.kind == "mean_field":
+    for layer, (start, stop) in zip(network.layers, layout.blocks, strict=True):
+        if layout.kind == "mean_field":
             spreads = n_means + np.arange(start, stop)
         else:
             # TFP fills a triangle in a spiral of its own; ours is row by row.
@@ -360,7 +363,7 @@ def _posterior_blocks(model, fitted):
         (variable,) = model.get_layer(_layer_name(layer)).weights
         blocks.append((variable, np.concatenate([np.arange(start, stop), spreads])))
     if network.head.n_constants:
-        positions = np.arange(n_means + posterior.n_spreads, posterior.n_parameters)
+        positions = np.arange(n_means + layout.n_spreads, layout.n_parameters)
         blocks.append((model.get_layer("constants").constants, positions))
     return blocks
 
