@@ -112,9 +112,7 @@ class _BNN(Estimator):
     def _prior_scales(self, network) -> np.ndarray:
         """Prior standard deviation of each kernel and bias weight, (n_layer_weights,), float32."""
         scales = np.ones(network.n_layer_weights, np.float32)
-        for tensor in network.tensors:
-            if tensor.name == "constants":
-                continue
+        for tensor in (tensor for layer in network.layers for tensor in layer):
             fan_in = 1 / np.sqrt(tensor.shape[0]) if tensor.is_kernel else 1.0
             scales[tensor.start : tensor.stop] = fan_in if self.prior_scale == "fan_in" else self.prior_scale
         return scales

@@ -77,9 +77,9 @@ def thin(network, weights, mask):
     thinned = weights.copy()
     views = network.views(thinned)
     unit = 0
-    for i, size in enumerate(network.hidden_layer_sizes):
-        following = f"kernel_{i + 1}" if i + 1 < len(network.hidden_layer_sizes) else "kernel_out"
-        views[following] *= mask[unit : unit + size, None]
+    following = (*network.hidden_kernels[1:], network.output_kernel)
+    for size, kernel in zip(network.hidden_layer_sizes, following, strict=False):
+        views[kernel.name] *= mask[unit : unit + size, None]
         unit += size
     return thinned
 

@@ -159,7 +159,7 @@ class _SNGP(Estimator):
     def _sampled_latent(self, n_samples, rng):
         """Function from standardised rows to latent values (n_samples, n_rows, n_raw) of coherent draws of β."""
         state = self._state
-        kernel = state.network.views(state.parameters)["kernel_out"].astype(float)
+        kernel = state.network.views(state.parameters)[state.network.output_kernel.name].astype(float)
         n_uncertain = self._n_uncertain()
         noise = rng.normal(size=(n_samples, state.network.n_inducing, n_uncertain))
         beta = np.repeat(kernel, n_samples, axis=0)
@@ -183,11 +183,11 @@ class _SNGP(Estimator):
 def latent_moments(draws: Draws, posterior: RandomFeatureGP, rows: np.ndarray):
     """Mean (n_rows, n_raw), variance (n_rows, n_precisions) and raw constants (1, n_constants) of standardised rows."""
     views = draws.network.views(draws.weights[:1])
-    beta = views["kernel_out"][0].astype(float)
+    beta = views[draws.network.output_kernel.name][0].astype(float)
     with borrowed_scratch("factors") as kept:
         moments = posterior.moments(beta, draws.network.feature_scale, working_type(draws.network), kept)
         both = draws.of_cosines(rows, moments, beta.shape[1] + len(posterior.directions))
-    return both[:, : beta.shape[1]], both[:, beta.shape[1] :], views.get("constants", np.zeros((1, 0))).astype(float)
+    return both[:, : beta.shape[1]], both[:, beta.shape[1] :], draws.network.constants(draws.weights[:1]).astype(float)
 
 
 def bound_spectral_norms(network: Network, parameters: np.ndarray, bound: float) -> np.ndarray:
@@ -262,7 +262,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
             features = draws.random_features(X)
             for j in range(target.head.n_outputs):
                 information = weight / np.broadcast_to(scale, y.shape)[:, j] ** 2
-                views["kernel_out"][m][:, j] = posterior_mean(features, y[:, j], information, self.ridge_penalty)
+                views[problem.network.output_kernel.name][m][:, j] = posterior_mean(features, y[:, j], information, self.ridge_penalty)
         return refined
 
     def _training_mixture(self, problem, members, parameters, networks, index, spread=1.0):
@@ -312,7 +312,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
     def _function_sampler(self, n_samples, rng):
         state = self._state
         latent = self._sampled_latent(n_samples, rng)
-        constants = state.network.views(state.parameters).get("constants", np.zeros((1, 0))).astype(float)
+        constants = state.network.constants(state.parameters).astype(float)
         return lambda rows: self._as_mixture(link_parameters(state.head, latent(rows), constants, state.fixed))
 
 

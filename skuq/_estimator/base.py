@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import backends
-from .._data.encoding import MAX_ENCODED, Encoding, many_valued
+from .._data.encoding import ENCODINGS, MAX_ENCODED, Encoding, many_valued
 from .._data.folds import count_copies
 from .._data.rows import Standardizer, canonical_csr, canonical_rows
 from .._model.draws import Draws
@@ -204,20 +204,35 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     )
     input_encoding: str | None = parameter(
         "auto",
-        [StrOptions({"auto", "piecewise_linear"}), None],
-        """{"auto", "piecewise_linear"} or None
+        [StrOptions({"auto", *ENCODINGS}), None],
+        """{"auto", "piecewise_linear", "periodic"} or None
         "piecewise_linear": beside each feature of more than two different values stands how far it has come through each of
         `n_bins` stretches between its quantiles (Gorishniy et al. 2022), so that steps and bends along one feature are found
         at once; a feature of two values (one-hot columns) needs none. "auto": so for regressors with hidden layers where at
         most 64 features have more than two values, else None; None for ``SNGPRegressor``, whose distances are those of the
-        features, for a posterior of full covariance, and under an L1 penalty, which selects features. None: the features
-        alone. ``encoded_features_`` says which features were encoded.""",
+        features, for a posterior of full covariance, and under an L1 penalty, which selects features. "periodic": beside each feature x of more than two
+        different values stand sin(2πcx) and cos(2πcx) − 1 for `n_frequencies` frequencies c, which are trained with the
+        network from c ~ N(0, `frequency_scale`²) on (Gorishniy et al. 2022, "On Embeddings for Numerical Features in Tabular
+        Deep Learning"), for smooth functions that bend more than once. None: the features alone. ``encoded_features_`` says which features were encoded.""",
     )
     n_bins: int = parameter(
         32,
         [_AT_LEAST_ONE],
         """int ≥ 1
         Stretches of each encoded feature (`input_encoding`); a feature of few different values has fewer.""",
+    )
+    n_frequencies: int = parameter(
+        16,
+        [_AT_LEAST_ONE],
+        """int ≥ 1
+        Learned frequencies of each encoded feature where ``input_encoding="periodic"``.""",
+    )
+    frequency_scale: float = parameter(
+        0.1,
+        [_POSITIVE],
+        """float > 0
+        Standard deviation of the frequencies at which training starts, in periods for each standard deviation of a feature,
+        where ``input_encoding="periodic"``: small for smooth functions, large for functions that change fast.""",
     )
     batch_size: int | str = parameter(
         "auto",
@@ -495,22 +510,21 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _encoding_of(self, several, sizes, previous) -> Encoding:
         """Which features are encoded, by how many bins, given which have more than two values."""
         auto = self.input_encoding == "auto"
-        if self.input_encoding == "piecewise_linear" and not sizes:
+        if self.input_encoding in ENCODINGS and not sizes:
             raise ValueError(
-                "input_encoding='piecewise_linear' needs hidden layers, got hidden_layer_sizes=(). Use input_encoding=None."
+                f"input_encoding={self.input_encoding!r} needs hidden layers, got hidden_layer_sizes=(). Use input_encoding=None."
             )
         wanted = self._encodes() and not self._l1 and bool(sizes) if auto else self.input_encoding is not None
-        asked = (self.input_encoding, self.n_bins if wanted else 0)
+        name = "piecewise_linear" if auto else self.input_encoding
+        kind = ENCODINGS[name].from_parameters(self.get_params(deep=False)) if wanted else None
+        asked = (self.input_encoding, kind)
         before = None if previous is None else previous.encoding
         # Weights that are trained further belong to the features that were encoded when training began.
         if before is not None and before.asked == asked:
             return before
-        nothing = Encoding(asked, 0, np.zeros(len(several), bool))
-        if not wanted:
-            return nothing
-        if before is not None and before.n_bins == self.n_bins:
+        if before is not None and kind is not None and before.is_like(kind):
             return replace(before, asked=asked)
-        return nothing if auto and several.sum() > MAX_ENCODED else Encoding(asked, self.n_bins, several)
+        return Encoding.of(asked, None if auto and several.sum() > MAX_ENCODED else kind, several)
 
     def _network(self, n_features, encoding, sizes, head) -> Network:
         return Network(
@@ -519,8 +533,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             self.activation,
             self.architecture,
             head,
-            n_bins=encoding.n_bins,
-            n_encoded=encoding.n_encoded,
+            encoding=encoding.kind,
         )
 
     def _train(self, backend, problem: Problem, previous, context):
@@ -569,8 +582,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _pace(self, network) -> tuple[float, int]:
         """Rate of ``learning_rate_init="auto"``, and steps of ``max_iter=None`` for each n^0.45 rows."""
-        # What the bins say need not be found.
-        steps = min(self._auto_steps, ENCODED_STEPS) if network.n_bins else self._auto_steps
+        # Bins already encode steps, so fewer updates suffice.
+        steps = min(self._auto_steps, ENCODED_STEPS) if network.encoding is not None else self._auto_steps
         return self._auto_learning_rate, steps
 
     def _schedule(self, n_rows, network) -> Schedule:
@@ -701,15 +714,15 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         weights = self._mean_weights(network, state.parameters)
         self.n_nonzero_weights_ = int(np.count_nonzero(weights * network.kernel_mask))
         views = network.views(weights)
-        first = views[network.tensors[0].name]
+        first = views[network.input_kernel.name]
         on_random_features = bool(network.n_inducing) and not network.hidden_layer_sizes
         if on_random_features:
             used = np.ones(network.n_features, bool)
         else:
             used = np.any(first != 0, axis=(0, 2))
-            features, bins = used[: network.n_features], used[network.n_features :]
-            features[state.encoding.features] |= bins.reshape(network.n_binned, network.n_bins).any(axis=1)
-            used = features
+            used, parts = used[: network.n_features], used[network.n_features :]
+            if network.n_encoded:
+                used[state.encoding.features] |= parts.reshape(network.n_encoded, -1).any(axis=1)
         exposure = self._exposure_column(state.likelihood)
         if exposure is not None:
             used[exposure] = False
@@ -718,10 +731,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         for name in ("coef_", "intercept_"):
             self.__dict__.pop(name, None)  # of a linear model fitted before
         if not network.hidden_layer_sizes and not network.n_inducing:
-            kernel, bias = (
-                views["kernel_out"].mean(axis=0).T.astype(float),
-                views["bias_out"].mean(axis=0).astype(float),
-            )
+            kernel, bias = (views[tensor.name].mean(axis=0).T.astype(float) for tensor in network.layers[-1])
             self._set_coefficients(kernel[: state.head.n_outputs], bias[: state.head.n_outputs])
 
     def _set_coefficients(self, kernel, bias):

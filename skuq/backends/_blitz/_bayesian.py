@@ -11,7 +11,7 @@ from blitz.utils import variational_estimator
 from torch import distributions, nn
 from torch.nn import functional as F
 
-from ._native import LikelihoodHead, NativeModel, stack_layers
+from ._native import LikelihoodHead, NativeModel, read_encoding, stack_layers
 
 
 @variational_estimator
@@ -85,10 +85,11 @@ def build_bayesian(fitted):
     class with those scales, and the layer's ``prior_sigma_1`` tells only the first of them.
     """
     parameters = torch.tensor(fitted.posterior_parameters, dtype=torch.float32)
-    means, spreads, constants = fitted.posterior.split(parameters)
+    means, spreads, points = fitted.posterior.split(parameters)
     build = _mean_field if fitted.posterior.kind == "mean_field" else _full_covariance
     *hidden, output = build(fitted, means, spreads)
-    return BayesianModel(fitted, stack_layers(fitted, hidden), output, constants.numpy()).eval()
+    constants = fitted.network.constants(parameters).numpy()
+    return BayesianModel(fitted, stack_layers(fitted, hidden, points.numpy()), output, constants).eval()
 
 
 @torch.no_grad()
@@ -104,8 +105,10 @@ def read_bayesian(model, fitted):
         elif isinstance(layer, FullCovarianceLinear):
             means.append(layer.mean)
             spreads.append(layer.spread)
-    constants = [model.head.constants] if isinstance(model.head, LikelihoodHead) else []
-    flat = np.concatenate([part.cpu().numpy().ravel() for part in (*means, *spreads, *constants)])
+    points = read_encoding(model)
+    if isinstance(model.head, LikelihoodHead):
+        points.append(model.head.constants)
+    flat = np.concatenate([part.cpu().numpy().ravel() for part in (*means, *spreads, *points)])
     return flat.astype(fitted.posterior_parameters.dtype)
 
 
