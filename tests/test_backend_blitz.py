@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skuq import likelihoods
+from skuq._data.encoding import Periodic
 from skuq._model.network import ACTIVATIONS, Network
 from skuq._model.variational import Posterior
 from skuq.backends import Fitted, Knobs, Program
@@ -19,7 +20,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("blitz")
 
 from skuq.backends import _blitz as backend  # noqa: E402
-from skuq.backends._blitz import _losses, _optimizer, _posterior, _trainer, _trunk  # noqa: E402
+from skuq.backends._blitz import _layers, _losses, _optimizer, _posterior, _trainer  # noqa: E402
 
 LIKELIHOODS = {
     "normal": likelihoods.Normal(),
@@ -113,6 +114,11 @@ def torch_raw(network, weights, X, features, masks=None):
         "softplus": torch.nn.functional.softplus,
     }[network.activation]
     residual = network.architecture == "resnet" and network.hidden_layer_sizes
+    if network.encoding is not None:
+        columns = torch.as_tensor(features.get("encoded", np.arange(network.n_features)))
+        angle = X[..., columns, None] * w["frequencies"][:, None] * (2 * np.pi * float(features["frequency_scale"][0]))
+        parts = torch.cat([torch.sin(angle), torch.cos(angle) - 1], -1).flatten(-2)
+        X = torch.cat([X, (2 / network.encoding.size) ** 0.5 * parts], -1)
     h = X @ w["kernel_in"] + w["bias_in"][:, None] if residual else X
     for i in range(len(network.hidden_layer_sizes)):
         z = act(h @ w[f"kernel_{i}"] + w[f"bias_{i}"][:, None])
@@ -207,11 +213,11 @@ def gradient_of_step(program, knobs, parameters, features, X, y, weight, seed=0)
     flat = weights.reshape(members * S, -1)
     masks = None
     if trainer._mask_bits:
-        masks = [part.clone() for part in trainer._trunk._masks]
+        masks = [part.clone() for part in trainer._trunk._hidden._masks]
     tx = torch.tensor(X[0])[:, None].expand(-1, S, -1, -1).reshape(members * S, n_rows, -1)
     raw = torch_raw(network, flat, tx, features, masks)
     ty = torch.tensor(y[0]).repeat_interleave(S, 0)
-    constants = flat[:, network.n_layer_weights :]
+    constants = network.constants(flat)
     nll = _losses.negative_log_likelihood(network.head, raw, constants, torch.tensor(knobs.fixed), ty, knobs.beta)
     data = (nll.view(members, S, n_rows) * torch.tensor(weight[0])[:, None]).sum(-1).mean(1)
     expected = data + (knobs.kl_weight * torch_kl(program, knobs, leaf, weights) if program.posterior else 0)
@@ -241,6 +247,22 @@ def test_trunk_gradient_is_autograds(activation, architecture, n_inducing, dropo
     assert_same_gradient(
         program, knobs, start(program, n_members, rng), features, *batches(network, 1, n_members, 9, rng)
     )
+
+
+@pytest.mark.parametrize("posterior", [None, "mean_field", "full_covariance"])
+@pytest.mark.parametrize("n_encoded", [None, 2])
+@pytest.mark.parametrize(("architecture", "hidden"), [("mlp", (5, 7)), ("mlp", ()), ("resnet", (6, 6))])
+def test_gradient_of_frequencies_is_autograds(architecture, hidden, n_encoded, posterior):
+    rng = np.random.default_rng(6)
+    n_inducing = 0 if posterior or hidden == () else 8
+    encoding = Periodic(3, n_encoded, frequency_scale=0.3)
+    network = replace(make(HEADS["normal"], hidden, "tanh", architecture, n_inducing), encoding=encoding)
+    features = network.initial_random_features(rng, 1.0) | encoding.fit(np.zeros((1, 1)), np.ones(1))
+    if n_encoded:
+        features["encoded"] = np.array([0, network.n_features - 1])
+    program = posterior_program(network, posterior) if posterior else Program(network, dropout=bool(hidden))
+    knobs = prior_knobs(network, rng) if posterior else Knobs(dropout_rate=0.3)
+    assert_same_gradient(program, knobs, start(program, 2, rng), features, *batches(network, 1, 2, 9, rng))
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.8])
@@ -501,15 +523,15 @@ def test_dropout_masks_have_the_rate_of_the_knob():
     rng = np.random.default_rng(12)
     trainer = backend.Trainer(program, start(program, 2, rng), {}, Knobs(dropout_rate=0.3), 0)
     trainer.run(*batches(network, 1, 2, 200, rng), np.zeros(1))
-    for mask in trainer._trunk._masks:
+    for mask in trainer._trunk._hidden._masks:
         assert set(np.unique(mask)) == {np.float32(0), np.float32(1 / 0.7)}
         assert_allclose(mask.mean((1, 2)), 1.0, atol=0.02)
         # Fresh for each row and unit.
         assert mask.mean(1).std() < 0.1
         assert mask.mean(2).std() < 0.15
-    first = trainer._trunk._masks[0].clone()
+    first = trainer._trunk._hidden._masks[0].clone()
     trainer.run(*batches(network, 1, 2, 200, rng), np.zeros(1))
-    assert not torch.equal(trainer._trunk._masks[0], first)
+    assert not torch.equal(trainer._trunk._hidden._masks[0], first)
 
 
 def test_load_puts_parameters_back_and_forgets_the_moments():
@@ -957,4 +979,4 @@ def test_kernel_stacks_are_views():
 def test_every_activation_is_known_to_the_backend():
     from skuq.backends._blitz import _native
 
-    assert set(ACTIVATIONS) == set(_trunk.ACTIVATIONS) == set(_native.ACTIVATIONS)
+    assert set(ACTIVATIONS) == set(_layers.ACTIVATIONS) == set(_native.ACTIVATIONS)

@@ -210,10 +210,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         `n_bins` stretches between its quantiles (Gorishniy et al. 2022), so that steps and bends along one feature are found
         at once; a feature of two values (one-hot columns) needs none. "auto": so for regressors with hidden layers where at
         most 64 features have more than two values, else None; None for ``SNGPRegressor``, whose distances are those of the
-        features, for a posterior of full covariance, and under an L1 penalty, which selects features. "periodic": beside each feature x of more than two
-        different values stand sin(2πcx) and cos(2πcx) − 1 for `n_frequencies` frequencies c, which are trained with the
-        network from c ~ N(0, `frequency_scale`²) on (Gorishniy et al. 2022, "On Embeddings for Numerical Features in Tabular
-        Deep Learning"), for smooth functions that bend more than once. None: the features alone. ``encoded_features_`` says which features were encoded.""",
+        features, for a posterior of full covariance, and under an L1 penalty, which selects features. "periodic": beside each
+        feature x of more than two different values stand sin(2πcx) and cos(2πcx) − 1 for `n_frequencies` frequencies c, which
+        start as c ~ N(0, `frequency_scale`²) and are trained with the network (Gorishniy et al. 2022, "On Embeddings for
+        Numerical Features in Tabular Deep Learning"), for smooth functions. None: the features alone.
+        ``encoded_features_`` says which features were encoded.""",
     )
     n_bins: int = parameter(
         32,
@@ -515,7 +516,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 f"input_encoding={self.input_encoding!r} needs hidden layers, got hidden_layer_sizes=(). Use input_encoding=None."
             )
         wanted = self._encodes() and not self._l1 and bool(sizes) if auto else self.input_encoding is not None
-        name = "piecewise_linear" if auto else self.input_encoding
+        name = "piecewise_linear" if auto else str(self.input_encoding)
         kind = ENCODINGS[name].from_parameters(self.get_params(deep=False)) if wanted else None
         asked = (self.input_encoding, kind)
         before = None if previous is None else previous.encoding

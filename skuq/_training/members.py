@@ -152,7 +152,8 @@ class HeldOut:
             index[k, : len(part)] = part.rows
             self.weight[k, : len(part)] = part.weights(rows.weight)
         self.rows, self.index = rows, index
-        # Encoded once, where the encoding is not learned, as it takes longer than all that follows; but wide sparse rows would not fit in memory.
+        # Encoded once where the encoding is not learned, as it takes longer than all that follows; but wide sparse rows
+        # would not fit in memory.
         fits = not isinstance(rows.X, SparseRows) or index.size * network.n_inputs <= MAX_KEPT
         self.X = self._inputs(index) if fits else None
         self.y = rows.y[index].astype(float)

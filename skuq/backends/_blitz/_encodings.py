@@ -2,8 +2,8 @@
 
 Each takes (network, weights, gradient, features, inputs, leading, one_thread) as :class:`._trunk.Trunk` has them, `inputs` being
 the first layer's, (n_draws, n_rows, n_inputs), behind whose features it writes. ``load`` takes a batch, ``forward`` reads the
-weights, and ``backward``, from the gradient of `inputs`, fills that of the learned numbers. `NATIVE` has the module of each in a native
-model; ``learned`` lists its parameters in the order of the layout.
+weights, and ``backward``, from the gradient of `inputs`, fills that of the learned numbers. `NATIVE` has the module of each
+in a native model; ``learned`` lists its parameters in the order of the layout.
 """
 
 from collections.abc import Mapping
@@ -123,6 +123,9 @@ class PeriodicFeatures:
 class PiecewiseLinearEncoding(nn.Module):
     """Features and their bins, as :class:`skuq._data.encoding.PiecewiseLinear`."""
 
+    bins: Tensor
+    encoded: Tensor | None
+
     def __init__(
         self, encoding: PiecewiseLinear, features: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]
     ) -> None:
@@ -140,6 +143,9 @@ class PiecewiseLinearEncoding(nn.Module):
 
 class PeriodicEncoding(nn.Module):
     """Features, sines and cosines, as :class:`skuq._data.encoding.Periodic`; `frequencies` is trained."""
+
+    frequency_scale: Tensor
+    encoded: Tensor | None
 
     def __init__(
         self, encoding: Periodic, features: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]

@@ -260,7 +260,9 @@ def stack_layers(fitted, layers, points):
     network, residual = fitted.network, fitted.network.architecture == "resnet"
     modules = []
     if network.encoding is not None and network.n_encoded:
-        modules.append(NATIVE[network.encoding.name](network.encoding, fitted.features, encoding_weights(network, points)))
+        modules.append(
+            NATIVE[network.encoding.name](network.encoding, fitted.features, encoding_weights(network, points))
+        )
     for dense, layer in zip(network.trunk.layout(), layers, strict=True):
         if dense.role is Role.PROJECTION:
             modules.append(layer)

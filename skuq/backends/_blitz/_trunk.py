@@ -7,8 +7,9 @@ The parts are those of :class:`skuq._model.network.Network`: `ENCODINGS` has the
 that of each trunk, by their names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,10 @@ from ..._model.trunk import Mlp, Resnet
 from ._encodings import Bins, PeriodicFeatures
 from ._layers import ACTIVATIONS, NARROW, Dense, NarrowDense
 
-ENCODINGS = {PiecewiseLinear.name: Bins, Periodic.name: PeriodicFeatures}
+ENCODINGS: dict[str, type[Bins] | type[PeriodicFeatures]] = {
+    PiecewiseLinear.name: Bins,
+    Periodic.name: PeriodicFeatures,
+}
 
 
 class Trunk:
@@ -65,7 +69,8 @@ class Trunk:
         states = [weights.new_ones(n_draws, n_rows, width + 1) for width in widths]
         inputs = states[0][..., :-1]
         self._inputs = inputs.unflatten(0, leading)[..., : network.n_features]
-        self._encoding = self._inputs_gradient = None
+        self._encoding: Bins | PeriodicFeatures | None = None
+        self._inputs_gradient: Tensor | None = None
         if network.encoding is not None and network.n_encoded:
             twin = ENCODINGS[network.encoding.name]
             self._encoding = twin(network, weights, gradient, features, inputs, leading, one_thread)
@@ -149,7 +154,7 @@ class PlainLayers:
         self._z = self._buffers(sizes)
         self._a = self._buffers(sizes) if self._masks else self._states[1:]
         self._gradients = self._buffers(sizes)
-        self.top = self._gradients[-1] if sizes else self._inputs_gradient
+        self.top: Tensor | None = self._gradients[-1] if sizes else self._inputs_gradient
 
     def _buffers(self, widths: Sequence[int]) -> list[Tensor]:
         like = self._states[0]
@@ -165,15 +170,16 @@ class PlainLayers:
 
     def backward(self) -> None:
         """Fill the gradient of the layers from `top`, which is overwritten."""
-        below = [self._inputs_gradient, *self._gradients]
+        below: list[Tensor | None] = [self._inputs_gradient, *self._gradients]
         for i in reversed(range(len(self._layers))):
             layer, grad = self._layers[i], self._gradients[i]
             if self._masks:
                 torch.mul(grad, self._masks[i], out=grad)
             self._act_backward(grad, self._z[i], self._a[i], grad)
             layer.backward(grad)
-            if below[i] is not None:
-                layer.propagate(grad, below[i])
+            onward = below[i]
+            if onward is not None:
+                layer.propagate(grad, onward)
 
 
 class ResidualLayers(PlainLayers):
@@ -201,7 +207,7 @@ class ResidualLayers(PlainLayers):
 
     def backward(self) -> None:
         """Fill the gradient of the layers from `top`, which is overwritten."""
-        if self._projection is None:
+        if self._projection is None or self.top is None:
             return
         (grad,) = self._branch_gradient
         for i in reversed(range(len(self._layers))):
@@ -229,7 +235,8 @@ class _RandomFeatures:
         kernel, bias = features["feature_kernel"], features["feature_bias"]
         n_draws, n_rows, _ = state.shape
         by_numpy = one_thread and state.device.type == "cpu"
-        self._library, self._array = (np, torch.Tensor.numpy) if by_numpy else (torch, torch.Tensor.detach)
+        self._library: Any = np if by_numpy else torch
+        self._array: Callable[[Tensor], Any] = torch.Tensor.numpy if by_numpy else torch.Tensor.detach
         self.scale = (2.0 / len(bias)) ** 0.5
         self.cosines, self.gradient = (state.new_empty(n_draws, n_rows, len(bias)) for _ in range(2))
         self._cosines, self._gradient = (

@@ -28,8 +28,8 @@ import tf_keras
 
 from ..._model.network import Role
 from ._distributions import distribution
-from ._losses import link_parameters
 from ._encodings import NATIVE
+from ._losses import link_parameters
 
 tfb, tfd, tfpl = tfp.bijectors, tfp.distributions, tfp.layers
 

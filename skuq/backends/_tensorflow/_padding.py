@@ -49,9 +49,10 @@ class Padding:
         # Only the first layer's kernel and the learned numbers of the encoding have an axis of features: their first axis.
         places = []
         for own, padded in zip(network.tensors, wider.tensors, strict=True):
-            size = own.stop - own.start
-            place = padded.start + np.arange(size)
-            places.append(padded.start + (inputs[:, None] * width + np.arange(width)).ravel() if own.start == 0 else place)
+            within = np.arange(own.stop - own.start)
+            if own is network.input_kernel:
+                within = (inputs[:, None] * width + np.arange(width)).ravel()
+            places.append(padded.start + within)
         weights = np.concatenate(places)
         if posterior is None:
             self.inner, self._where = replace(program, network=wider), weights

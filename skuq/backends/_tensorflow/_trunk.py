@@ -1,6 +1,7 @@
 """The network's forward pass on tensors: :meth:`skuq._model.network.Network.raw_outputs`, differentiable.
 
-Its parts are those of the network: `TRUNKS` has the twin of each trunk, by its name, and ``_encodings.py`` those of the encodings.
+Its parts are those of the network: `TRUNKS` has the twin of each trunk, by its name, and ``_encodings.py`` those of
+the encodings.
 """
 
 from collections.abc import Mapping, Sequence
