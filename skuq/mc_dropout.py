@@ -62,7 +62,7 @@ class _MCDropout(Estimator):
         ValueError
             For ``architecture="resnet"``, whose skip connections pass masked units by: no plain network equals a draw.
         """
-        if self._state.network.architecture == "resnet":
+        if self._state.network.trunk.is_residual:
             raise ValueError(
                 "A draw of a resnet is not a plain network; use to_native(), which keeps the dropout layers."
             )

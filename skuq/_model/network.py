@@ -7,7 +7,7 @@ meets the others here alone: the encoding of the inputs (:mod:`skuq._data.encodi
 random features of a Gaussian process, if any, and the output layer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -26,6 +26,9 @@ ARCHITECTURES = tuple(TRUNKS)
 # Mean squared norm of standardised rows after the projection under a Gaussian process: rows must stand a few length
 # scales apart, whatever their number of features, or the kernel sees them all alike or all apart.
 PROJECTED_NORM = 4.0
+# Arrays by name; and dropout masks, (n_draws, n_units) or layer by layer.
+Weights = Mapping[str, np.ndarray]
+Masks = np.ndarray | Sequence[np.ndarray] | None
 # Activations whose units pass on about half the variance of their inputs, as He et al. 2015 assume.
 RELU_LIKE = ("relu", "silu", "gelu", "elu", "softplus")
 
@@ -220,7 +223,7 @@ class Network:
         """The head's learned constants in flat weights or parameters, (…, n_constants); they come last in both."""
         return flat[..., flat.shape[-1] - self.head.n_constants :]
 
-    def initial_weights(self, rng: np.random.Generator, raw_bias, constants) -> np.ndarray:
+    def initial_weights(self, rng: np.random.Generator, raw_bias: np.ndarray, constants: np.ndarray) -> np.ndarray:
         """One flat vector of starting weights, float32.
 
         Kernels are uniform as Glorot & Bengio 2010 (He et al. 2015 for relu-like units), biases zero, and the output
@@ -272,7 +275,9 @@ class Network:
             "feature_bias": rng.uniform(0, 2 * np.pi, self.n_inducing).astype(np.float32),
         }
 
-    def repeated(self, weights: dict[str, np.ndarray], masks, n_rows: int) -> tuple[dict[str, np.ndarray], list | None]:
+    def repeated(
+        self, weights: Weights, masks: np.ndarray | None, n_rows: int
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray] | None]:
         """Biases and masks written out for several rows: NumPy adds a few long rows much faster than many short ones.
 
         Parameters
@@ -291,12 +296,19 @@ class Network:
         weights = {name: repeated(w, n_rows) if name in biases else w for name, w in weights.items()}
         return weights, None if masks is None else [repeated(mask, n_rows) for mask in self._split(masks)]
 
-    def _split(self, masks):
+    def _split(self, masks: np.ndarray) -> list[np.ndarray]:
         """Masks of each layer."""
         ends = np.cumsum(self.hidden_layer_sizes, dtype=int)
         return [masks[:, end - size : end] for end, size in zip(ends, self.hidden_layer_sizes, strict=True)]
 
-    def hidden(self, weights: dict[str, np.ndarray], X: np.ndarray, masks=None, fixed=None, scratch=None) -> np.ndarray:
+    def hidden(
+        self,
+        weights: Weights,
+        X: np.ndarray,
+        masks: Masks = None,
+        fixed: Weights | None = None,
+        scratch: Scratch | None = None,
+    ) -> np.ndarray:
         """Last hidden state of every draw.
 
         Parameters
@@ -324,7 +336,7 @@ class Network:
         return self.trunk.apply(weights, h, masks, scratch)
 
     def inputs(
-        self, X: np.ndarray, weights: Mapping[str, np.ndarray], fixed: Mapping[str, np.ndarray], scratch=None
+        self, X: np.ndarray, weights: Weights, fixed: Weights | None, scratch: Scratch | None = None
     ) -> np.ndarray:
         """What the first layer takes, shape (n_draws, n_rows, n_inputs): the features, or their encoding.
 
@@ -341,7 +353,7 @@ class Network:
         if self.encoding is None or not self.n_encoded:
             return X
         out = None if scratch is None else scratch("encoded", self.encoding.shape_of(X, weights), X.dtype)
-        return self.encoding.apply(X, weights, fixed, out)
+        return self.encoding.apply(X, weights, fixed or {}, out)
 
     @property
     def encodes_alike(self) -> bool:
@@ -353,7 +365,7 @@ class Network:
         """√(2/M), what makes Φ of the cosines."""
         return float(np.sqrt(2.0 / self.n_inducing))
 
-    def prepared(self, fixed: dict[str, np.ndarray], dtype) -> dict[str, np.ndarray]:
+    def prepared(self, fixed: Weights, dtype: type | np.dtype) -> Weights:
         """`fixed` and, of random features, ``feature_affine`` = [A; c], (hidden_width + 1, M), made once for several calls."""
         if not self.n_inducing:
             return fixed
@@ -361,14 +373,14 @@ class Network:
         return {**fixed, "feature_affine": affine}
 
     @staticmethod
-    def affine_states(h: np.ndarray, scratch=None) -> np.ndarray:
+    def affine_states(h: np.ndarray, scratch: Scratch | None = None) -> np.ndarray:
         """[h, 1], shape (n_draws, n_rows, hidden_width + 1): with a column of ones a product also adds c, at less cost."""
         shape = (*h.shape[:2], h.shape[2] + 1)
         states = np.empty(shape, h.dtype) if scratch is None else scratch("states", shape, h.dtype)
         states[..., :-1], states[..., -1] = h, 1
         return states
 
-    def cosines(self, states: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
+    def cosines(self, states: np.ndarray, fixed: Weights, scratch: Scratch | None = None) -> np.ndarray:
         """Φ(h) before its scale, shape (n_draws, n_rows, n_inducing): cos([h, 1] [A; c]).
 
         Parameters
@@ -385,18 +397,25 @@ class Network:
         z = affine(states, fixed["feature_affine"][None], None, scratch or Scratch(), "features")
         return np.cos(z, out=z)
 
-    def random_features(self, h: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
+    def random_features(self, h: np.ndarray, fixed: Weights, scratch: Scratch | None = None) -> np.ndarray:
         """Φ(h), shape (n_draws, n_rows, n_inducing)."""
         z = self.cosines(self.affine_states(h, scratch), fixed, scratch)
         z *= np.asarray(self.feature_scale, z.dtype)
         return z
 
-    def raw_outputs(self, weights, X, masks=None, fixed=None, scratch=None) -> np.ndarray:
+    def raw_outputs(
+        self,
+        weights: Weights,
+        X: np.ndarray,
+        masks: Masks = None,
+        fixed: Weights | None = None,
+        scratch: Scratch | None = None,
+    ) -> np.ndarray:
         """Raw outputs of every draw, shape (n_draws, n_rows, head.n_raw)."""
         scratch = scratch or Scratch()
         h = self.hidden(weights, X, masks, fixed, scratch)
         if self.n_inducing:
-            h = self.random_features(h, fixed, scratch)
+            h = self.random_features(h, fixed or {}, scratch)
         kernel, bias = self.output_kernel, self.output_bias
         return affine(h, weights[kernel.name], None if bias is None else weights[bias.name], scratch, "out")
 

@@ -70,8 +70,9 @@ class Trunk(ABC):
     hidden_layer_sizes: tuple[int, ...]
     activation: str
 
-    # Value of `architecture`.
+    # Value of `architecture`, and whether a hidden layer adds to the state before it.
     name: ClassVar[str]
+    is_residual: ClassVar[bool] = False
 
     @property
     def width(self) -> int:
@@ -131,6 +132,7 @@ class Resnet(Trunk):
     """A linear projection to the common width, then h ← h + dropout(act(h W + b)) for each hidden layer."""
 
     name: ClassVar[str] = "resnet"
+    is_residual: ClassVar[bool] = True
 
     def layout(self) -> tuple[Dense, ...]:
         """The projection, if anything follows it, and the hidden layers."""

@@ -257,7 +257,7 @@ def stack_layers(fitted, layers, points):
     points : ndarray of shape (n_weights - n_layer_weights,)
         Learned numbers of the encoding, then the head's constants.
     """
-    network, residual = fitted.network, fitted.network.architecture == "resnet"
+    network = fitted.network
     modules = []
     if network.encoding is not None and network.n_encoded:
         modules.append(
@@ -270,7 +270,7 @@ def stack_layers(fitted, layers, points):
         block = [layer, ACTIVATIONS[network.activation]()]
         if fitted.dropout_rate:
             block.append(nn.Dropout(fitted.dropout_rate))
-        modules += [Residual(*block)] if residual else block
+        modules += [Residual(*block)] if network.trunk.is_residual else block
     if network.n_inducing:
         modules.append(RandomFourierFeatures(fitted.features["feature_kernel"], fitted.features["feature_bias"]))
     return nn.Sequential(*modules)

@@ -101,7 +101,6 @@ def from_native(model, fitted):
 def _build(fitted, kl_weight):
     """Build the model; its weights are still to be loaded."""
     network = fitted.network
-    residual = network.architecture == "resnet"
     activation = ACTIVATIONS.get(network.activation, network.activation)
     # In double precision, so that a large offset costs no digits; the layers that follow cast to float32.
     X = tf_keras.Input((network.n_features,), name="X", dtype="float64")
@@ -119,7 +118,7 @@ def _build(fitted, kl_weight):
         z = _dense(fitted, kl_weight, layer, activation)(h)
         if fitted.dropout_rate:
             z = tf_keras.layers.Dropout(fitted.dropout_rate, name=f"dropout_{suffix}")(z)
-        h = tf_keras.layers.Add(name=f"residual_{suffix}")([h, z]) if residual else z
+        h = tf_keras.layers.Add(name=f"residual_{suffix}")([h, z]) if network.trunk.is_residual else z
     covariance = None
     if network.n_inducing:
         raw, covariance = _gaussian_process(fitted, h)
