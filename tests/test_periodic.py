@@ -205,7 +205,8 @@ def test_waves_are_found(backend):
     y = wave(X) + 0.1 * rng.normal(size=300)
     errors = {}
     for encoding in (None, "periodic"):
-        model = skuq.ProbabilisticRegressor(input_encoding=encoding, max_iter=150, backend=backend, random_state=0)
+        settings = {"input_encoding": encoding, "frequency_scale": 0.3, "max_iter": 150}
+        model = skuq.ProbabilisticRegressor(**settings, backend=backend, random_state=0)
         errors[encoding] = np.mean((model.fit(X, y).predict(X_new) - wave(X_new)) ** 2)
     assert errors["periodic"] < 0.5 * errors[None]
 

@@ -229,7 +229,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         Learned frequencies of each encoded feature where ``input_encoding="periodic"``.""",
     )
     frequency_scale: float = parameter(
-        0.1,
+        0.05,
         [_POSITIVE],
         """float > 0
         Standard deviation of the frequencies at which training starts, in periods for each standard deviation of a feature,

@@ -33,7 +33,7 @@ class Periodic(InputEncoding):
         σ, in periods for each standard deviation of a feature. Networks that differ in it alone are one program.
     """
 
-    frequency_scale: float = field(default=0.1, compare=False)
+    frequency_scale: float = field(default=0.05, compare=False)
 
     name: ClassVar[str] = "periodic"
 
