@@ -71,7 +71,7 @@ class _MCDropout(Estimator):
             network equals a draw.
         """
         state = self._fitted_state()
-        if state.network.architecture == "resnet":
+        if state.network.trunk.is_residual:
             raise ValueError(
                 "A draw of a resnet is not a plain network; use to_native(), which keeps the dropout layers."
             )

@@ -225,7 +225,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
         if type(target.likelihood) is not Normal:
             return parameters
         refined = self._bounded(problem.network, parameters)
-        views = problem.network.views(refined)
+        beta = problem.network.views(refined)[problem.network.output_kernel.name]
         for m, part in enumerate(members.training):
             X, y, weight = problem.rows.take(part.rows), problem.rows.y[part.rows], part.weights(problem.rows.weight)
             draws = Draws(problem.network, refined[[m]], problem.features)
@@ -234,7 +234,7 @@ class SNGPRegressor(RegressorTask, _SNGP):
             features = draws.random_features(X)
             for j in range(target.head.n_outputs):
                 information = weight / np.broadcast_to(scale, y.shape)[:, j] ** 2
-                views["kernel_out"][m][:, j] = posterior_mean(features, y[:, j], information, self.ridge_penalty)
+                beta[m][:, j] = posterior_mean(features, y[:, j], information, self.ridge_penalty)
         return refined
 
     def _training_mixture(

@@ -200,11 +200,12 @@ class Trainer:
             return h @ w[f"kernel_{name}"] + w[f"bias_{name}"][..., None, :]
 
         h = X
-        if network.n_binned:
-            slope, offset, lowest, highest = self.features["bins"]
+        if network.encoding is not None:
             columns = self.features.get("encoded", np.arange(network.n_features)).astype(int)
-            parts = np.clip(X[:, columns, None] * slope + offset, lowest, highest)
-            h = np.concatenate([X, parts.reshape(len(X), -1)], axis=1)
+            parts = self._parts(w, X[:, columns, None])
+            h = np.concatenate(
+                [np.broadcast_to(X, (*parts.shape[:-3], *X.shape)), parts.reshape(*parts.shape[:-2], -1)], axis=-1
+            )
         residual = network.architecture == "resnet"
         if residual and network.hidden_layer_sizes:
             h = dense(h, "in")
@@ -219,6 +220,16 @@ class Trainer:
             phi = np.cos(h @ self.features["feature_kernel"] + self.features["feature_bias"])
             return np.sqrt(2 / network.n_inducing) * phi @ w["kernel_out"]
         return dense(h, "out")
+
+    def _parts(self, w, x):
+        """What stands beside each encoded column x, (B, n_encoded, 1): (…, B, n_encoded, width)."""
+        encoding = self.network.encoding
+        if encoding.name == "piecewise_linear":
+            slope, offset, lowest, highest = self.features["bins"]
+            return np.clip(x * slope + offset, lowest, highest)
+        frequencies = self.features["frequency_scale"] * w["frequencies"][..., None, :, :]
+        angle = 2 * np.pi * frequencies * x
+        return np.sqrt(2 / encoding.size) * np.concatenate([np.sin(angle), np.cos(angle) - 1], axis=-1)
 
     def _parameters_of_rows(self, samples, X, y, drawn):
         """Named parameters of the likelihood for each row, and its targets."""

@@ -74,7 +74,7 @@ def test_a_fit_trains_as_the_table_says(name, job):
     assert seen.schedule.n_epochs == round(steps * n_rows**0.45 / 3)
     assert seen.schedule.patience == int(0.6 * seen.schedule.n_epochs)
     assert seen.schedule.watched == (0 if name.startswith("DeepEnsemble") else 0.1)
-    assert (seen.program.network.n_bins > 0) == row.encodes
+    assert (seen.program.network.encoding is not None) == row.encodes
     siblings = row.n_siblings if row.early_stopping == "cross_fit" else 0
     own = 10 if name.startswith("DeepEnsemble") else 1
     assert seen.members.count == siblings + own

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("blitz")
 
 from skuq.backends import _blitz as backend  # noqa: E402
-from skuq.backends._blitz import _optimizer, _posterior, _trainer, _trunk  # noqa: E402
+from skuq.backends._blitz import _layers, _optimizer, _posterior, _trainer  # noqa: E402
 
 LIKELIHOODS = {
     "normal": likelihoods.Normal(),
@@ -669,4 +669,4 @@ def test_kernel_stacks_are_views():
 def test_every_activation_is_known_to_the_backend():
     from skuq.backends._blitz import _modules
 
-    assert set(ACTIVATIONS) == set(_trunk.ACTIVATIONS) == set(_modules.ACTIVATIONS)
+    assert set(ACTIVATIONS) == set(_layers.ACTIVATIONS) == set(_modules.ACTIVATIONS)

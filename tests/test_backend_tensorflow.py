@@ -11,7 +11,7 @@ import pytest
 from scipy import special, stats
 
 from skuq import likelihoods as lk
-from skuq._data.encoding import fit_bins
+from skuq._data.encoding import Periodic, PiecewiseLinear
 from skuq._model.gaussian_process import RandomFeatureGP
 from skuq._model.heads import classification_head, link_parameters
 from skuq._model.network import ACTIVATIONS, Network
@@ -349,7 +349,9 @@ def test_run_longer_than_one_stretch(sizes):
 WIDE_PROGRAMS = {
     "linear": Program(network(17, ()), l1=True),
     "mlp": Program(network(17, (6, 4))),
-    "encoded": Program(replace(network(17, (6, 4)), n_bins=3)),
+    "bins": Program(replace(network(17, (6, 4)), encoding=PiecewiseLinear(3))),
+    "periodic": Program(replace(network(17, (6, 4)), encoding=Periodic(3))),
+    "some periodic": Program(replace(network(18, (6, 6), architecture="resnet"), encoding=Periodic(2, 17))),
     "resnet": Program(network(17, (6, 6), architecture="resnet", n_inducing=8), spectral_norm=True),
 }
 
@@ -358,9 +360,11 @@ WIDE_PROGRAMS = {
 def test_padding_features_changes_nothing(program, monkeypatch):
     net = program.network
     features = net.initial_random_features(np.random.default_rng(0), 1.0)
-    if net.n_bins:
-        X = np.random.default_rng(1).standard_normal((200, 17)).astype(np.float32)
-        features["bins"] = fit_bins(X, np.ones(200), net.n_bins)
+    if net.encoding is not None:
+        X = np.random.default_rng(1).standard_normal((200, net.n_encoded)).astype(np.float32)
+        features |= net.encoding.fit(X, np.ones(200))
+        if net.n_encoded < net.n_features:
+            features["encoded"] = np.arange(1, 18)
     data = batches(net, 20)
     padded, exact = _padded_and_exact(program, monkeypatch, features=features, l1=0.01, l2=0.01)
     assert padded._program.network.n_features == 18

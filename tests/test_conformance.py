@@ -13,7 +13,7 @@ from test_gpu import has_gpu
 
 from skuq import backends
 from skuq import likelihoods as lk
-from skuq._data.encoding import fit_bins
+from skuq._data.encoding import Periodic, PiecewiseLinear
 from skuq._model.heads import Head, classification_head
 from skuq._model.network import ACTIVATIONS, Network
 from skuq._model.variational import Posterior
@@ -96,7 +96,6 @@ LIKELIHOODS = {
     )
 }
 CLASSES = {"head": classification_head(3)}
-BINS = {"n_bins": 3}
 SNGP = {"n_inducing": 6}
 CASES = {
     # Networks.
@@ -111,8 +110,12 @@ CASES = {
     "random-features-mlp": point(network=SNGP, sizes=(3,), **CLASSES),
     "random-features-linear": point(network=SNGP, sizes=(), ridge=0.1),
     "frozen-projection": point(network={**SNGP, "frozen_projection": True}, architecture="resnet", l2=0.1),
-    "bins": point(network=BINS, sizes=(4,), l2=0.1),
-    "some-bins": point(network={**BINS, "n_encoded": 2}, sizes=(4,), architecture="resnet"),
+    "bins": point(network={"encoding": PiecewiseLinear(3)}, sizes=(4,), l2=0.1),
+    "some-bins": point(network={"encoding": PiecewiseLinear(3, 2)}, sizes=(4,), architecture="resnet"),
+    "periodic": point(network={"encoding": Periodic(2)}, sizes=(4,), l2=0.1),
+    "some-periodic": point(network={"encoding": Periodic(3, 2)}, sizes=(4,), architecture="resnet"),
+    "periodic-linear": point(network={"encoding": Periodic(2)}, sizes=()),
+    "periodic-random-features": point(network={**SNGP, "encoding": Periodic(2)}, sizes=(3,), ridge=0.1),
     "many-features": point(network={"n_features": 17}, sizes=(3,), l2=0.1),
     "many-classes": point(head=classification_head(17), sizes=(3,)),
     "two-classes": point(head=classification_head(2)),
@@ -125,12 +128,17 @@ CASES = {
     },
     "posterior-resnet": posterior("mean_field", "scale_mixture", architecture="resnet", sizes=(3, 3)),
     "posterior-many-features": posterior("mean_field", "normal", network={"n_features": 17}),
-    "posterior-many-bins": posterior("mean_field", "scale_mixture", network={"n_features": 17, "n_bins": 2}),
+    "posterior-many-bins": posterior(
+        "mean_field", "scale_mixture", network={"n_features": 17, "encoding": PiecewiseLinear(2)}
+    ),
+    "posterior-periodic": posterior("mean_field", "normal", network={"n_features": 17, "encoding": Periodic(2)}),
+    "full_covariance-periodic": posterior("full_covariance", "normal", network={"encoding": Periodic(2, 2)}),
     "posterior-dropout": posterior("mean_field", "normal", dropout_rate=0.3),
     # Options.
     "l1": point(l1=0.05),
     "elasticnet": point(l1=0.05, l2=0.1, sizes=(4,)),
     "dropout": point(dropout_rate=0.3),
+    "dropout-periodic": point(dropout_rate=0.3, sizes=(4,), network={"encoding": Periodic(2)}),
     "dropout-resnet": point(dropout_rate=0.5, architecture="resnet"),
     "spectral-norm": point(spec_norm_bound=0.9),
     "spectral-norm-resnet": point(spec_norm_bound=0.9, architecture="resnet", network=SNGP, ridge=0.1),
@@ -173,10 +181,10 @@ def fixed_features(network):
     """What the network computes with and nobody trains."""
     rng = np.random.default_rng(2)
     features = network.initial_random_features(rng, 1.0)
-    if network.n_binned:
-        X = rng.standard_normal((200, network.n_binned)).astype(np.float32)
-        features["bins"] = fit_bins(X, np.ones(200), network.n_bins)
-        if network.n_encoded is not None:
+    if network.encoding is not None:
+        X = rng.standard_normal((200, network.n_encoded)).astype(np.float32)
+        features |= network.encoding.fit(X, np.ones(200))
+        if network.encoding.n_encoded is not None:
             features["encoded"] = np.array([0, 2], np.float32)
     return features
 

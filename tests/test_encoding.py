@@ -10,13 +10,21 @@ from scipy import sparse
 
 import skuq
 from skuq import backends
-from skuq._data.encoding import BINS_VARIANCE, encode, fit_bins
+from skuq._data.encoding import PiecewiseLinear
+from skuq._data.encoding.piecewise_linear import BINS_VARIANCE, fit_bins
 from skuq._model.network import Network
 from skuq._model.variational import Posterior
 from skuq.backends import Knobs, Program
 from skuq.likelihoods import Normal
 
 HEAD = Normal().head(1)
+
+
+def encode(X, bins, encoded=None):
+    """Features and bins of rows with any leading axes."""
+    fixed = {"bins": bins} if encoded is None else {"bins": bins, "encoded": encoded}
+    kind = PiecewiseLinear(bins.shape[2], None if encoded is None else len(encoded))
+    return kind.apply(X.reshape(1, -1, X.shape[-1]), {}, fixed).reshape(*X.shape[:-1], -1)
 
 
 def edges_of(bins, j):
@@ -105,7 +113,7 @@ def test_trainers_encode_as_numpy(architecture, posterior, backend):
     bins = fit_bins(X.reshape(-1, 3), np.ones(120), 4)
     trained = []
     for network, rows, features in (
-        (Network(3, (6, 6), "tanh", architecture, HEAD, n_bins=4), X, {"bins": bins}),
+        (Network(3, (6, 6), "tanh", architecture, HEAD, encoding=PiecewiseLinear(4)), X, {"bins": bins}),
         (Network(15, (6, 6), "tanh", architecture, HEAD), encode(X, bins), {}),
     ):
         program, knobs = Program(network), Knobs()
@@ -141,7 +149,8 @@ def test_native_models_encode_too(architecture, backend):
 
 
 def n_bins_of(model, X, y):
-    return model.set_params(max_iter=1).fit(X, y)._state.network.n_bins
+    encoding = model.set_params(max_iter=1).fit(X, y)._state.network.encoding
+    return 0 if encoding is None else encoding.size
 
 
 @each_backend
@@ -162,9 +171,10 @@ def test_auto_encodes_tables_of_regressors(backend):
 
 
 def test_asking_for_bins_that_cannot_be_is_an_error():
-    model = skuq.ProbabilisticRegressor(input_encoding="piecewise_linear", hidden_layer_sizes=())
-    with pytest.raises(ValueError, match=r"needs hidden layers, got .*input_encoding=None"):
-        model.fit(np.ones((20, 2)), np.arange(20.0))
+    for encoding in ("piecewise_linear", "periodic"):
+        model = skuq.ProbabilisticRegressor(input_encoding=encoding, hidden_layer_sizes=())
+        with pytest.raises(ValueError, match=rf"'{encoding}' needs hidden layers, got .*input_encoding=None"):
+            model.fit(np.ones((20, 2)), np.arange(20.0))
 
 
 @cache
@@ -187,7 +197,7 @@ def test_columns_of_two_values_stand_alone(name, backend):
     assert model.encoded_features_.tolist() == many
     assert sum(many) == 2
     network = model._state.network
-    assert (network.n_inputs, network.n_binned) == (72 + 2 * 4, 2)
+    assert (network.n_inputs, network.n_encoded) == (72 + 2 * 4, 2)
     Z = model._state.x_standardizer(X)
     columns = np.flatnonzero(many)
     np.testing.assert_array_equal(model._state.posterior.features["encoded"], columns)
@@ -195,7 +205,7 @@ def test_columns_of_two_values_stand_alone(name, backend):
     np.testing.assert_array_equal(bins, fit_bins(Z[np.lexsort(X.T[::-1])][:, columns], np.ones(len(X)), 4))
     # The encoded columns, put into a network without bins.
     by_hand = np.concatenate([Z, encode(Z[:, columns], bins)[:, 2:]], axis=1)
-    plain = replace(network, n_features=network.n_inputs, n_bins=0, n_encoded=None)
+    plain = replace(network, n_features=network.n_inputs, encoding=None)
     draws = model._state.posterior.draws()
     weights, masks = draws.take(0, 2)
     expected = plain.raw_outputs(plain.views(weights), by_hand, masks, draws.features)
@@ -213,7 +223,7 @@ def test_trainers_encode_some_as_numpy(n_features, n_encoded, architecture, post
     y = rng.normal(size=(4, 2, 12, 1)).astype(np.float32)
     encoded = np.sort(rng.choice(n_features, n_encoded, replace=False))
     bins = fit_bins(X[..., encoded].reshape(-1, n_encoded), np.ones(96), 4)
-    network = Network(n_features, (6, 6), "tanh", architecture, HEAD, n_bins=4, n_encoded=n_encoded)
+    network = Network(n_features, (6, 6), "tanh", architecture, HEAD, encoding=PiecewiseLinear(4, n_encoded))
     trained = []
     for net, rows, features in (
         (network, X, {"bins": bins, "encoded": encoded}),

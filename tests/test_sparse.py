@@ -16,7 +16,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 import skuq
 from skuq import backends
-from skuq._data.encoding import Encoding, many_valued
+from skuq._data.encoding import Encoding, PiecewiseLinear, many_valued
 from skuq._data.rows import INPUT_LIMIT, SparseRows, Standardizer, canonical_rows
 
 N = 160
@@ -250,7 +250,7 @@ def test_more_than_two_values_are_found(seed):
 def test_bins_of_sparse_columns_are_those_of_dense_ones(monkeypatch):
     X = table("counts")[0]
     standardizer, weight = Standardizer.fit(X, np.ones(N)), np.random.default_rng(0).uniform(0.5, 2, N)
-    encoding = Encoding(("auto", 8), 8, many_valued(X))
+    encoding = Encoding.of(("auto", None), PiecewiseLinear(8), many_valued(X))
     expected = encoding.fit(standardizer(X), weight)
     monkeypatch.setattr("skuq._data.encoding.COLUMNS_AT_ONCE", 2)
     found = encoding.fit(standardizer.rows(sparse.csr_array(X)), weight)

@@ -29,6 +29,8 @@ OTHER = {
     "l1_ratio": 0.9,
     "input_encoding": None,
     "n_bins": 3,
+    "n_frequencies": 3,
+    "frequency_scale": 0.7,
     "batch_size": 7,
     "learning_rate": "constant",
     "learning_rate_init": 0.3,

@@ -4,12 +4,13 @@ The numbers' reasons stand in ``docs/defaults.rst``. Each estimator's documentat
 here (:func:`sentences`, :func:`as_rst`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .._data.encoding import Encoding
+from .._data.encoding import ENCODINGS, Encoding
 from .._model.network import Network
 from .._training.loop import Schedule
 from .._training.noise import SPREADS
@@ -162,7 +163,7 @@ def pace_of(auto: Auto, network: Network) -> Pace:
     pace = auto.pace
     if auto.trained_projection is not None and not network.frozen_projection:
         pace = auto.trained_projection
-    return replace(pace, steps=min(pace.steps, ENCODED_STEPS)) if network.n_bins else pace
+    return replace(pace, steps=min(pace.steps, ENCODED_STEPS)) if network.encoding is not None else pace
 
 
 def early_stopping_of(
@@ -194,14 +195,15 @@ def is_a_table(several: np.ndarray) -> bool:
 
 
 def encoding_of(
-    asked: str | None, n_bins: int, several: np.ndarray, sizes: tuple[int, ...], before: Encoding | None, fits: bool
+    parameters: Mapping[str, Any], several: np.ndarray, sizes: tuple[int, ...], before: Encoding | None, fits: bool
 ) -> Encoding:
-    """Which features are encoded, and by how many bins.
+    """Which features are encoded, and how.
 
     Parameters
     ----------
-    asked : {"auto", "piecewise_linear"} or None
-    n_bins : int
+    parameters : dict
+        Of the constructor: `input_encoding`, a key of :data:`skuq._data.encoding.ENCODINGS`, "auto" or None, and the numbers
+        of the encodings.
     several : ndarray of bool, shape (n_features,)
         Features of more than two values.
     sizes : tuple of int
@@ -217,21 +219,20 @@ def encoding_of(
     ValueError
         If the encoding is asked for without hidden layers.
     """
-    if asked == "piecewise_linear" and not sizes:
+    asked = parameters["input_encoding"]
+    if asked in ENCODINGS and not sizes:
         raise ValueError(
-            "input_encoding='piecewise_linear' needs hidden layers, got hidden_layer_sizes=(). Use input_encoding=None."
+            f"input_encoding={asked!r} needs hidden layers, got hidden_layer_sizes=(). Use input_encoding=None."
         )
     auto = asked == "auto"
     wanted = fits and bool(sizes) if auto else asked is not None
-    request = (asked, n_bins if wanted else 0)
+    kind = ENCODINGS["piecewise_linear" if auto else asked].from_parameters(parameters) if wanted else None
+    request = (asked, kind)
     if before is not None and before.asked == request:
         return before
-    nothing = Encoding(request, 0, np.zeros(len(several), bool))
-    if not wanted:
-        return nothing
-    if before is not None and before.n_bins == n_bins:
+    if before is not None and kind is not None and before.is_like(kind):
         return replace(before, asked=request)
-    return nothing if auto and not is_a_table(several) else Encoding(request, n_bins, several)
+    return Encoding.of(request, None if auto and not is_a_table(several) else kind, several)
 
 
 # The table as documentation.

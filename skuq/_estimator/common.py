@@ -4,6 +4,7 @@ from numbers import Integral, Real
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._data.encoding import ENCODINGS
 from .._model.network import ACTIVATIONS, ARCHITECTURES
 from .parameters import estimator, parameter
 
@@ -61,11 +62,14 @@ class CommonParameters:
     )
     input_encoding: str | None = parameter(
         "auto",
-        [StrOptions({"auto", "piecewise_linear"}), None],
-        """{"auto", "piecewise_linear"} or None
+        [StrOptions({"auto", *ENCODINGS}), None],
+        """{"auto", "piecewise_linear", "periodic"} or None
         "piecewise_linear": beside each feature of more than two different values stands how far it has come through each of
         `n_bins` stretches between its quantiles (Gorishniy et al. 2022), so that steps and bends along one feature are found
-        at once; a feature of two values (one-hot columns) needs none. None: the features alone. "auto": {auto}.
+        at once; a feature of two values (one-hot columns) needs none. "periodic": beside each
+        feature x of more than two different values stand sin(2πcx) and cos(2πcx) − 1 for `n_frequencies` frequencies c, which
+        start as c ~ N(0, `frequency_scale`²) and are trained with the network (Gorishniy et al. 2022, "On Embeddings for
+        Numerical Features in Tabular Deep Learning"), for smooth functions. None: the features alone. "auto": {auto}.
         ``encoded_features_`` says which features were encoded.""",
     )
     n_bins: int = parameter(
@@ -73,6 +77,19 @@ class CommonParameters:
         [AT_LEAST_ONE],
         """int ≥ 1
         Stretches of each encoded feature (`input_encoding`); a feature of few different values has fewer.""",
+    )
+    n_frequencies: int = parameter(
+        16,
+        [AT_LEAST_ONE],
+        """int ≥ 1
+        Learned frequencies of each encoded feature where ``input_encoding="periodic"``.""",
+    )
+    frequency_scale: float = parameter(
+        0.05,
+        [POSITIVE],
+        """float > 0
+        Standard deviation of the frequencies at which training starts, in periods for each standard deviation of a feature,
+        where ``input_encoding="periodic"``: small for smooth functions, large for functions that change fast.""",
     )
     batch_size: int | str = parameter(
         "auto",

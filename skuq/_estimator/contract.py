@@ -102,8 +102,7 @@ class Contract(CommonParameters, ABC):
             activation=self.activation,
             architecture=self.architecture,
             head=head,
-            n_bins=encoding.n_bins,
-            n_encoded=encoding.n_encoded,
+            encoding=encoding.kind,
         )
 
     def _features(self, network: Network, seed: np.random.SeedSequence) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ SHARED_ATTRIBUTES = """
     n_nonzero_weights_ : int
         Kernel weights of all networks that are not exactly zero; posterior means for a BNN.
     encoded_features_ : ndarray of bool, shape (n_features,)
-        Inputs that stand beside their piecewise-linear bins (``input_encoding``).
+        Inputs beside which stands an encoding of them (``input_encoding``): bins, or sines and cosines.
     selected_features_ : ndarray of bool, shape (n_features,)
         Inputs with any nonzero outgoing weight.
     backend_ : str

@@ -11,16 +11,17 @@ def n_nonzero_weights(state: State) -> int:
 
 
 def selected_features(state: State) -> np.ndarray:
-    """Features with any nonzero outgoing weight, of their own or of a bin's, ndarray of bool, (n_features,)."""
+    """Features with any nonzero outgoing weight, of their own or of a part's, ndarray of bool, (n_features,)."""
     network = state.network
     if network.n_inducing and not network.hidden_layer_sizes:
         # Random features of the inputs themselves see all of them.
         used = np.ones(network.n_features, bool)
     else:
-        first = network.views(state.posterior.mean_weights)[network.tensors[0].name]
+        first = network.views(state.posterior.mean_weights)[network.input_kernel.name]
         outgoing = np.any(first != 0, axis=(0, 2))
-        used, bins = outgoing[: network.n_features], outgoing[network.n_features :]
-        used[state.encoding.features] |= bins.reshape(network.n_binned, network.n_bins).any(axis=1)
+        used, parts = outgoing[: network.n_features], outgoing[network.n_features :]
+        if network.n_encoded:
+            used[state.encoding.features] |= parts.reshape(network.n_encoded, -1).any(axis=1)
     if state.output.exposure is not None:
         used[state.output.exposure] = False
     return used
@@ -32,8 +33,7 @@ def linear_coefficients(state: State) -> tuple[np.ndarray, np.ndarray | float] |
     if network.hidden_layer_sizes or network.n_inducing:
         return None
     views, n_outputs = network.views(state.posterior.mean_weights), output.head.n_outputs
-    kernel = views["kernel_out"].mean(axis=0).T.astype(float)[:n_outputs]
-    bias = views["bias_out"].mean(axis=0).astype(float)[:n_outputs]
+    kernel, bias = (views[tensor.name].mean(axis=0).T.astype(float)[:n_outputs] for tensor in network.layers[-1])
     x, y = state.x_standardizer, output.standardizer
     if output.likelihood is not None and output.likelihood.target_transform in ("divide", "count"):
         # log mean = log of y's unit + raw output

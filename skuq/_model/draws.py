@@ -12,7 +12,6 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from .._data.encoding import fit_bins
 from .._data.rows import SparseRows
 from .network import Network
 from .threads import Scratch, borrowed_scratch, parallel_map, single_blas_thread
@@ -42,9 +41,9 @@ def working_type(network: Network) -> type:
     weights = network.views(rng.standard_normal((1, network.n_weights), np.float32) / np.float32(np.sqrt(width)))
     features = network.initial_random_features(rng, 1.0)
     X, order = rng.standard_normal((BLOCK_ROWS, network.n_features), np.float32), rng.permutation(BLOCK_ROWS)
-    if network.n_binned:
-        features["encoded"] = np.arange(network.n_binned)
-        features["bins"] = fit_bins(X[:, : network.n_binned], np.ones(BLOCK_ROWS), network.n_bins)
+    if network.encoding is not None and network.n_encoded:
+        features |= network.encoding.fit(X[:, : network.n_encoded], np.ones(BLOCK_ROWS))
+        features["encoded"] = np.arange(network.n_encoded)
     with single_blas_thread():
         here, there = (network.raw_outputs(weights, rows, fixed=features)[0] for rows in (X, X[order]))
     return np.float32 if np.array_equal(here[order], there) else np.float64
@@ -136,7 +135,7 @@ class Draws:
                 stretch = slice(start, start + step)
                 flat, masks = self.take(start, min(start + step, self.n_draws))
                 weights = network.views(flat.astype(dtype, copy=False))
-                constants[stretch] = weights.get("constants", 0)
+                constants[stretch] = network.constants(flat)
                 weights, repeated = network.repeated(weights, masks, BLOCK_ROWS)
                 fill(raw[stretch], partial(network.raw_outputs, weights, masks=repeated, fixed=fixed))
         return raw, constants

@@ -2,58 +2,39 @@
 
 Every method trains and predicts with this one family of networks, so the backends and the prediction code agree on
 what a vector of weights means. All weights of one draw stand in one flat vector, in the order of
-:meth:`Network.tensors`; S draws are an array of shape (S, n_weights).
+:meth:`Network.tensors`; S draws are an array of shape (S, n_weights). From rows to outputs there are four parts, each of which
+meets the others here alone: the encoding of the inputs (:mod:`skuq._data.encoding`), the trunk (:mod:`skuq._model.trunk`), the
+random features of a Gaussian process, if any, and the output layer.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd, prod
+from math import prod
+from typing import Any, TypeVar
 
 import numpy as np
-from scipy import special
 
-from .._data.encoding import encode
+from .._data.encoding import InputEncoding
+from .forward import ACTIVATIONS, affine, repeated
 from .heads import Head
 from .pickling import PicklesFields
 from .threads import Scratch
+from .trunk import TRUNKS, Dense, Role, Trunk
 
+__all__ = ["ACTIVATIONS", "ARCHITECTURES", "Network", "Role", "Tensor", "orthonormal"]
 
-def _relu(h):
-    # NumPy compares with an array of zeros five times as fast as with the number.
-    rows = h.reshape(-1, gcd(h.size, 4096))
-    np.maximum(rows, np.zeros(rows.shape[1], h.dtype), out=rows)
-    return h
-
-
-def _sigmoid(h):
-    # Four times as fast as special.expit: numpy's tanh works on whole vectors.
-    h *= 0.5
-    np.tanh(h, out=h)
-    h *= 0.5
-    h += 0.5
-    return h
-
-
-# Each may write into its contiguous argument.
-ACTIVATIONS: dict[str, Callable] = {
-    "identity": lambda h: h,
-    "relu": _relu,
-    "tanh": lambda h: np.tanh(h, out=h),
-    "logistic": _sigmoid,
-    "silu": lambda h: h * _sigmoid(h.copy()),
-    "gelu": lambda h: h * special.ndtr(h),
-    "elu": lambda h: np.where(h > 0, h, np.expm1(np.minimum(h, 0))),
-    "softplus": lambda h: np.log1p(np.exp(-np.abs(h))) + _relu(h),
-}
-ARCHITECTURES = ("mlp", "resnet")
+ARCHITECTURES = tuple(TRUNKS)
 # Mean squared norm of standardised rows after the projection under a Gaussian process: rows must stand a few length
 # scales apart, whatever their number of features, or the kernel sees them all alike or all apart.
 PROJECTED_NORM = 4.0
-
-
-# Numbers of a row that is long enough for NumPy.
-LONG = 2**12
+# Arrays by name; and dropout masks, (n_draws, n_units) or layer by layer.
+Weights = Mapping[str, np.ndarray]
+Masks = np.ndarray | Sequence[np.ndarray] | None
+# NumPy's, or a framework's tensor.
+Array = TypeVar("Array", np.ndarray, Any)
+# Activations whose units pass on about half the variance of their inputs, as He et al. 2015 assume.
+RELU_LIKE = ("relu", "silu", "gelu", "elu", "softplus")
 
 
 @dataclass(frozen=True)
@@ -63,6 +44,8 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     start: int
+    role: Role
+    is_bias: bool = False
 
     @property
     def stop(self) -> int:
@@ -71,17 +54,15 @@ class Tensor:
 
     @property
     def is_kernel(self) -> bool:
-        """Whether the regularizer applies (kernels, not biases or constants)."""
-        return self.name.startswith("kernel")
+        """Whether this is the matrix of a dense layer (not a bias, and nothing that is a point estimate in every method)."""
+        return self.role in (Role.PROJECTION, Role.HIDDEN, Role.OUTPUT) and not self.is_bias
 
 
 @dataclass(frozen=True)
 class Network(PicklesFields):
     """A feed-forward network: what it computes, not its weights.
 
-    ``architecture="mlp"``: h ← dropout(act(h W + b)) for each hidden layer. ``"resnet"``: a linear projection to the
-    common width, then h ← h + dropout(act(h W + b)) for each hidden layer. With `n_bins` > 0 each encoded feature enters beside
-    its piecewise-linear encoding (:mod:`skuq._data.encoding`). With `n_inducing` > 0 the hidden state then
+    The features, or their encoding, pass through the hidden layers of the trunk. With `n_inducing` > 0 the hidden state then
     passes through fixed random Fourier features (Rahimi & Recht 2007), Φ(h) = √(2/M) cos(h A/√kernel_scale + c), and
     the output layer has no bias there: it is the β of a Gaussian process.
 
@@ -94,16 +75,15 @@ class Network(PicklesFields):
     activation : str
         A key of `ACTIVATIONS`.
     architecture : {"mlp", "resnet"}
+        A key of :data:`skuq._model.trunk.TRUNKS`.
     head : Head
         What the outputs mean.
     n_inducing : int
         Number of random features; 0 for a plain output layer.
     frozen_projection : bool
         Whether a resnet's input projection stays as it was drawn.
-    n_bins : int
-        Bins beside each encoded feature; 0 for the features alone.
-    n_encoded : int or None
-        Number of encoded features where not all are; None for all of them.
+    encoding : InputEncoding or None
+        What stands beside the features; None for the features alone.
     """
 
     n_features: int
@@ -113,34 +93,30 @@ class Network(PicklesFields):
     head: Head
     n_inducing: int = 0
     frozen_projection: bool = False
-    n_bins: int = 0
-    n_encoded: int | None = None
+    encoding: InputEncoding | None = None
 
     @property
-    def n_binned(self) -> int:
-        """Number of features that stand beside bins."""
-        if not self.n_bins:
-            return 0
-        return self.n_features if self.n_encoded is None else self.n_encoded
+    def n_encoded(self) -> int:
+        """Number of features that are encoded."""
+        return 0 if self.encoding is None else self.encoding.n_columns(self.n_features)
 
-    @property
+    @cached_property
     def n_inputs(self) -> int:
         """Width of the first layer's input."""
-        return self.n_features + self.n_binned * self.n_bins
+        return self.n_features if self.encoding is None else self.encoding.n_inputs(self.n_features)
+
+    @cached_property
+    def trunk(self) -> Trunk:
+        """What maps the inputs to the last hidden state."""
+        return TRUNKS[self.architecture](self.n_inputs, self.hidden_layer_sizes, self.activation)
 
     @property
     def fixed_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Arrays that the network computes with and nobody trains, in alphabetic order.
+        """Arrays that the network computes with and nobody trains.
 
-        ``bins`` (4, n_encoded, n_bins), as :func:`skuq._data.encoding.fit_bins` has them, and, where not all features are
-        encoded, ``encoded`` (n_encoded,), their columns; ``feature_bias`` (M,) and ``feature_kernel`` (hidden_width, M) of
-        the random features.
+        Those of the encoding; and ``feature_bias`` (M,) and ``feature_kernel`` (hidden_width, M) of the random features.
         """
-        shapes: dict[str, tuple[int, ...]] = {}
-        if self.n_binned:
-            shapes["bins"] = (4, self.n_binned, self.n_bins)
-            if self.n_encoded is not None:
-                shapes["encoded"] = (self.n_binned,)
+        shapes = {} if self.encoding is None else self.encoding.fixed_shapes(self.n_features)
         if self.n_inducing:
             shapes |= {"feature_bias": (self.n_inducing,), "feature_kernel": (self.hidden_width, self.n_inducing)}
         return shapes
@@ -149,45 +125,41 @@ class Network(PicklesFields):
     def tensors(self) -> tuple[Tensor, ...]:
         """Layout of the trained weights.
 
-        ``kernel_in, bias_in`` (resnet only), ``kernel_0, bias_0, …`` for the hidden layers, ``kernel_out``,
-        ``bias_out`` (not after random features), ``constants`` (the head's learned constants, if any).
+        Kernel and bias of each layer of the trunk, then those of the output layer (no bias after random features), then the
+        learned numbers of the encoding, then the head's learned constants.
         """
-        shapes = []
-        width = self.n_inputs
-        if self.architecture == "resnet" and self.hidden_layer_sizes:
-            shapes += self._dense("in", width, self.hidden_layer_sizes[0])
-            width = self.hidden_layer_sizes[0]
-        for i, size in enumerate(self.hidden_layer_sizes):
-            shapes += self._dense(str(i), width, size)
-            width = size
-        out = self._dense("out", self.n_inducing or width, self.head.n_raw)
-        shapes += out[:1] if self.n_inducing else out
+        out = Dense("out", Role.OUTPUT, self.n_inducing or self.hidden_width, self.head.n_raw)
+        blocks: list[tuple[str, tuple[int, ...], Role, bool]] = []
+        for layer in (*self.trunk.layout(), out):
+            blocks.append((layer.kernel, (layer.n_in, layer.n_out), layer.role, False))
+            if layer is not out or not self.n_inducing:
+                blocks.append((layer.bias, (layer.n_out,), layer.role, True))
+        if self.encoding is not None and self.n_encoded:
+            shapes = self.encoding.weight_shapes(self.n_features)
+            blocks += [(name, shape, Role.ENCODING, False) for name, shape in shapes.items()]
         if self.head.n_constants:
-            shapes.append(("constants", (self.head.n_constants,)))
-        tensors, start = [], 0
-        for name, shape in shapes:
-            tensors.append(Tensor(name, shape, start))
+            blocks.append(("constants", (self.head.n_constants,), Role.CONSTANT, False))
+        tensors: list[Tensor] = []
+        start = 0
+        for name, shape, role, is_bias in blocks:
+            tensors.append(Tensor(name, shape, start, role, is_bias))
             start = tensors[-1].stop
         return tuple(tensors)
-
-    @staticmethod
-    def _dense(name, n_in, n_out):
-        return [(f"kernel_{name}", (n_in, n_out)), (f"bias_{name}", (n_out,))]
 
     @property
     def n_weights(self) -> int:
         """Length of the flat weight vector."""
         return self.tensors[-1].stop
 
-    @property
+    @cached_property
     def n_layer_weights(self) -> int:
-        """Length of the leading part that holds kernels and biases, without the head's constants."""
-        return self.n_weights - self.head.n_constants
+        """Length of the leading part that holds kernels and biases; what follows is a point estimate in every method."""
+        return self.layers[-1][-1].stop
 
     @property
     def hidden_width(self) -> int:
         """Width of the last hidden state (the input of the random features or of the output layer)."""
-        return self.hidden_layer_sizes[-1] if self.hidden_layer_sizes else self.n_inputs
+        return self.trunk.width
 
     @property
     def n_units(self) -> int:
@@ -200,28 +172,38 @@ class Network(PicklesFields):
 
         The linear projection of a resnet is not among them: a bound there would only shrink the data.
         """
-        return tuple(t for t in self.tensors if t.is_kernel and t.name not in ("kernel_in", "kernel_out"))
+        return tuple(t for t in self.tensors if t.is_kernel and t.role is Role.HIDDEN)
+
+    @cached_property
+    def input_kernel(self) -> Tensor:
+        """Kernel of the layer that meets the inputs first; its rows are theirs."""
+        return self.tensors[0]
 
     @cached_property
     def output_kernel(self) -> Tensor:
         """Kernel of the output layer; the β of a Gaussian process."""
-        return next(t for t in self.tensors if t.name == "kernel_out")
+        return self.layers[-1][0]
+
+    @cached_property
+    def output_bias(self) -> Tensor | None:
+        """Bias of the output layer, if it has one."""
+        return self.layers[-1][1] if len(self.layers[-1]) > 1 else None
 
     @cached_property
     def frozen(self) -> tuple[Tensor, ...]:
         """Tensors that training leaves as they are."""
-        return tuple(t for t in self.tensors if self.frozen_projection and t.name in ("kernel_in", "bias_in"))
+        return tuple(t for t in self.tensors if self.frozen_projection and t.role is Role.PROJECTION)
 
     @cached_property
     def layers(self) -> tuple[tuple[Tensor, ...], ...]:
         """Tensors layer by layer: (kernel, bias), or (kernel,) for an output layer without bias."""
-        blocks = [t for t in self.tensors if t.name != "constants"]
-        pairs, i = [], 0
-        while i < len(blocks):
-            size = 2 if i + 1 < len(blocks) and not blocks[i + 1].is_kernel else 1
-            pairs.append(tuple(blocks[i : i + size]))
-            i += size
-        return tuple(pairs)
+        layers: list[tuple[Tensor, ...]] = []
+        for tensor in self.tensors:
+            if tensor.is_kernel:
+                layers.append((tensor,))
+            elif tensor.is_bias:
+                layers[-1] += (tensor,)
+        return tuple(layers)
 
     @cached_property
     def kernel_mask(self) -> np.ndarray:
@@ -232,7 +214,7 @@ class Network(PicklesFields):
         """
         mask = np.zeros(self.n_weights, np.float32)
         for tensor in self.tensors:
-            regularized = tensor.is_kernel and not (self.n_inducing and tensor.name == "kernel_out")
+            regularized = tensor.is_kernel and not (self.n_inducing and tensor.role is Role.OUTPUT)
             if regularized and tensor not in self.frozen:
                 mask[tensor.start : tensor.stop] = 1
         return mask
@@ -241,7 +223,11 @@ class Network(PicklesFields):
         """Named views into flat weights: each of shape (n_draws, *shape)."""
         return {t.name: flat[:, t.start : t.stop].reshape(len(flat), *t.shape) for t in self.tensors}
 
-    def initial_weights(self, rng: np.random.Generator, raw_bias, constants) -> np.ndarray:
+    def constants(self, flat: Array) -> Array:
+        """The head's learned constants in flat weights or parameters, (…, n_constants); they come last in both."""
+        return flat[..., flat.shape[-1] - self.head.n_constants :]
+
+    def initial_weights(self, rng: np.random.Generator, raw_bias: np.ndarray, constants: np.ndarray) -> np.ndarray:
         """One flat vector of starting weights, float32.
 
         Kernels are uniform as Glorot & Bengio 2010 (He et al. 2015 for relu-like units), biases zero, and the output
@@ -249,29 +235,39 @@ class Network(PicklesFields):
         """
         flat = np.zeros((1, self.n_weights), np.float32)
         tensors = self.views(flat)
-        relu_like = self.activation in ("relu", "silu", "gelu", "elu", "softplus")
         for tensor in self.tensors:
-            if tensor.is_kernel:
-                fan_in, fan_out = tensor.shape
-                if tensor.start == 0 and self.n_bins:
-                    # Features that need no bins start as small as those beside bins.
-                    fan_in = self.n_features * (1 + self.n_bins)
-                hidden = tensor.name not in ("kernel_out", "kernel_in")
-                bound = np.sqrt(6 / fan_in) if hidden and relu_like else np.sqrt(6 / (fan_in + fan_out))
-                if tensor.name == "kernel_in" and self.n_inducing:
-                    bound = np.sqrt(3 * PROJECTED_NORM / (fan_in * fan_out))
-                if tensor.name == "kernel_out":
-                    bound = 0.0 if not self.hidden_layer_sizes else 0.1 * bound
+            if not tensor.is_kernel:
+                continue
+            if tensor in self.frozen:
+                # Drawn as if it were trained, so that what follows does not depend on it.
+                rng.uniform(size=tensor.shape)
+                scale = np.sqrt(PROJECTED_NORM / min(tensor.shape))
+                tensors[tensor.name][0] = scale * orthonormal(tensor.shape, rng)
+            else:
+                bound = self._initial_bound(tensor)
                 tensors[tensor.name][0] = rng.uniform(-bound, bound, tensor.shape)
-                if tensor in self.frozen:
-                    tensors[tensor.name][0] = np.sqrt(PROJECTED_NORM / min(tensor.shape)) * orthonormal(
-                        tensor.shape, rng
-                    )
-        if "bias_out" in tensors:
-            tensors["bias_out"][0] = raw_bias
-        if "constants" in tensors:
-            tensors["constants"][0] = constants
+        if self.output_bias is not None:
+            tensors[self.output_bias.name][0] = raw_bias
+        if self.encoding is not None and self.n_encoded:
+            for name, values in self.encoding.initial_weights(self.n_features, rng).items():
+                tensors[name][0] = values
+        self.constants(flat)[...] = constants
         return flat[0]
+
+    def _initial_bound(self, kernel: Tensor) -> float:
+        """Largest starting weight of a kernel."""
+        fan_in, fan_out = kernel.shape
+        if kernel is self.input_kernel and self.encoding is not None:
+            # Features that are not encoded start as small as those that are.
+            fan_in = self.n_features * (1 + self.encoding.width)
+        if kernel.role is Role.PROJECTION and self.n_inducing:
+            return np.sqrt(3 * PROJECTED_NORM / (fan_in * fan_out))
+        if kernel.role is Role.HIDDEN and self.activation in RELU_LIKE:
+            return np.sqrt(6 / fan_in)
+        bound = np.sqrt(6 / (fan_in + fan_out))
+        if kernel.role is Role.OUTPUT:
+            return 0.1 * bound if self.hidden_layer_sizes else 0.0
+        return bound
 
     def initial_random_features(self, rng: np.random.Generator, kernel_scale: float) -> dict[str, np.ndarray]:
         """Fixed arrays of the random features: ``feature_kernel`` (hidden, M) ~ N(0, 1/kernel_scale), ``feature_bias`` (M,)."""
@@ -283,7 +279,9 @@ class Network(PicklesFields):
             "feature_bias": rng.uniform(0, 2 * np.pi, self.n_inducing).astype(np.float32),
         }
 
-    def repeated(self, weights: dict[str, np.ndarray], masks, n_rows: int) -> tuple[dict[str, np.ndarray], list | None]:
+    def repeated(
+        self, weights: Weights, masks: np.ndarray | None, n_rows: int
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray] | None]:
         """Biases and masks written out for several rows: NumPy adds a few long rows much faster than many short ones.
 
         Parameters
@@ -298,20 +296,23 @@ class Network(PicklesFields):
         weights, masks
             For :meth:`hidden` of blocks of `n_rows` rows.
         """
+        biases = {t.name for t in self.tensors if t.is_bias}
+        weights = {name: repeated(w, n_rows) if name in biases else w for name, w in weights.items()}
+        return weights, None if masks is None else [repeated(mask, n_rows) for mask in self._split(masks)]
 
-        def repeat(row):
-            most = max(1, LONG // row.shape[1])
-            return np.tile(row, gcd(n_rows, 2 ** (most.bit_length() - 1)))
-
-        weights = {name: repeat(w) if name.startswith("bias") else w for name, w in weights.items()}
-        return weights, None if masks is None else [repeat(mask) for mask in self._split(masks)]
-
-    def _split(self, masks):
+    def _split(self, masks: np.ndarray) -> list[np.ndarray]:
         """Masks of each layer."""
         ends = np.cumsum(self.hidden_layer_sizes, dtype=int)
         return [masks[:, end - size : end] for end, size in zip(ends, self.hidden_layer_sizes, strict=True)]
 
-    def hidden(self, weights: dict[str, np.ndarray], X: np.ndarray, masks=None, fixed=None, scratch=None) -> np.ndarray:
+    def hidden(
+        self,
+        weights: Weights,
+        X: np.ndarray,
+        masks: Masks = None,
+        fixed: Weights | None = None,
+        scratch: Scratch | None = None,
+    ) -> np.ndarray:
         """Last hidden state of every draw.
 
         Parameters
@@ -330,36 +331,45 @@ class Network(PicklesFields):
         -------
         ndarray of shape (n_draws, n_rows, hidden_width); n_draws is 1 where draws do not differ yet
         """
-        act, scratch = ACTIVATIONS[self.activation], scratch or Scratch()
+        scratch = scratch or Scratch()
         if isinstance(masks, np.ndarray):
             masks = self._split(masks)
         h = X if X.ndim == 3 else X[None]
         if h.shape[2] != self.n_inputs:
-            h = self.inputs(h, fixed, scratch)
-        residual = self.architecture == "resnet"
-        if residual and self.hidden_layer_sizes:
-            h = _affine(h, weights["kernel_in"], weights["bias_in"], scratch, "in")
-        for i in range(len(self.hidden_layer_sizes)):
-            name = "branch" if residual else ("odd", "even")[i % 2]
-            z = act(_affine(h, weights[f"kernel_{i}"], weights[f"bias_{i}"], scratch, name))
-            if masks is not None:
-                z = _by_row(np.multiply, z, masks[i], scratch, "masked")
-            h = np.add(h, z, out=h if len(h) == len(z) else z) if residual else z
-        return h
+            h = self.inputs(h, weights, fixed, scratch)
+        return self.trunk.apply(weights, h, masks, scratch)
 
-    def inputs(self, X: np.ndarray, fixed, scratch=None) -> np.ndarray:
-        """What the first layer takes, shape (n_draws, n_rows, n_inputs): the features, or their encoding."""
-        if not self.n_binned:
+    def inputs(
+        self, X: np.ndarray, weights: Weights, fixed: Weights | None, scratch: Scratch | None = None
+    ) -> np.ndarray:
+        """What the first layer takes, shape (n_draws, n_rows, n_inputs): the features, or their encoding.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_draws or 1, n_rows, n_features)
+        weights : dict of ndarray, from :meth:`views`
+            Read only where the encoding has learned numbers (:attr:`encodes_alike`).
+        fixed : dict of ndarray
+            What :attr:`fixed_shapes` lists.
+        scratch : Scratch, optional
+            Holds the result until the next call.
+        """
+        if self.encoding is None or not self.n_encoded:
             return X
-        out = None if scratch is None else scratch("encoded", (*X.shape[:2], self.n_inputs), X.dtype)
-        return encode(X, fixed["bins"], out, fixed.get("encoded"))
+        out = None if scratch is None else scratch("encoded", self.encoding.shape_of(X, weights), X.dtype)
+        return self.encoding.apply(X, weights, fixed or {}, out)
+
+    @property
+    def encodes_alike(self) -> bool:
+        """Whether rows have the same :meth:`inputs` whatever the weights, so that they may be encoded once."""
+        return not any(t.role is Role.ENCODING for t in self.tensors)
 
     @property
     def feature_scale(self) -> float:
         """√(2/M), what makes Φ of the cosines."""
         return float(np.sqrt(2.0 / self.n_inducing))
 
-    def prepared(self, fixed: dict[str, np.ndarray], dtype) -> dict[str, np.ndarray]:
+    def prepared(self, fixed: Weights, dtype: type | np.dtype) -> Weights:
         """`fixed` and, of random features, ``feature_affine`` = [A; c], (hidden_width + 1, M), made once for several calls."""
         if not self.n_inducing:
             return fixed
@@ -367,14 +377,14 @@ class Network(PicklesFields):
         return {**fixed, "feature_affine": affine}
 
     @staticmethod
-    def affine_states(h: np.ndarray, scratch=None) -> np.ndarray:
+    def affine_states(h: np.ndarray, scratch: Scratch | None = None) -> np.ndarray:
         """[h, 1], shape (n_draws, n_rows, hidden_width + 1): with a column of ones a product also adds c, at less cost."""
         shape = (*h.shape[:2], h.shape[2] + 1)
         states = np.empty(shape, h.dtype) if scratch is None else scratch("states", shape, h.dtype)
         states[..., :-1], states[..., -1] = h, 1
         return states
 
-    def cosines(self, states: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
+    def cosines(self, states: np.ndarray, fixed: Weights, scratch: Scratch | None = None) -> np.ndarray:
         """Φ(h) before its scale, shape (n_draws, n_rows, n_inducing): cos([h, 1] [A; c]).
 
         Parameters
@@ -388,22 +398,30 @@ class Network(PicklesFields):
         """
         if "feature_affine" not in fixed:
             fixed = self.prepared(fixed, states.dtype)
-        z = _affine(states, fixed["feature_affine"][None], None, scratch or Scratch(), "features")
+        z = affine(states, fixed["feature_affine"][None], None, scratch or Scratch(), "features")
         return np.cos(z, out=z)
 
-    def random_features(self, h: np.ndarray, fixed: dict[str, np.ndarray], scratch=None) -> np.ndarray:
+    def random_features(self, h: np.ndarray, fixed: Weights, scratch: Scratch | None = None) -> np.ndarray:
         """Φ(h), shape (n_draws, n_rows, n_inducing)."""
         z = self.cosines(self.affine_states(h, scratch), fixed, scratch)
         z *= np.asarray(self.feature_scale, z.dtype)
         return z
 
-    def raw_outputs(self, weights, X, masks=None, fixed=None, scratch=None) -> np.ndarray:
+    def raw_outputs(
+        self,
+        weights: Weights,
+        X: np.ndarray,
+        masks: Masks = None,
+        fixed: Weights | None = None,
+        scratch: Scratch | None = None,
+    ) -> np.ndarray:
         """Raw outputs of every draw, shape (n_draws, n_rows, head.n_raw)."""
         scratch = scratch or Scratch()
         h = self.hidden(weights, X, masks, fixed, scratch)
         if self.n_inducing:
-            h = self.random_features(h, fixed, scratch)
-        return _affine(h, weights["kernel_out"], weights.get("bias_out"), scratch, "out")
+            h = self.random_features(h, fixed or {}, scratch)
+        kernel, bias = self.output_kernel, self.output_bias
+        return affine(h, weights[kernel.name], None if bias is None else weights[bias.name], scratch, "out")
 
 
 def orthonormal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -413,19 +431,3 @@ def orthonormal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     # The sign that makes the factorisation unique, whatever library computes it.
     q = q * np.sign(np.diag(r))
     return q if n_rows >= n_columns else q.T
-
-
-def _affine(h, kernel, bias, scratch, name):
-    """H W + b, one matrix product a draw, so that its shape does not depend on how many draws there are."""
-    shape = (max(len(h), len(kernel)), h.shape[1], kernel.shape[2])
-    z = np.matmul(h, kernel, out=scratch(name, shape, np.result_type(h, kernel)))
-    return z if bias is None else _by_row(np.add, z, bias, scratch, name)
-
-
-def _by_row(operation, z, row, scratch, name):
-    """Operate on every row of z, (n_draws, n_rows, size), with one row of each draw, or with several in turn."""
-    shape = (max(len(z), len(row)), *z.shape[1:])
-    out = z if len(z) == shape[0] else scratch(name, shape, z.dtype)
-    long = z.reshape(len(z), -1, row.shape[1])
-    operation(long, row[:, None], out=out.reshape(len(out), *long.shape[1:]))
-    return out

@@ -99,10 +99,10 @@ class MaskedNetwork(WeightPosterior):
     def thinned(self, draw: int) -> PointEstimates:
         """One draw as a network of its own: each unit's mask times its outgoing weights."""
         weights = self.parameters.copy()
-        views, sizes, unit = self.network.views(weights), self.network.hidden_layer_sizes, 0
-        for i, size in enumerate(sizes):
-            following = f"kernel_{i + 1}" if i + 1 < len(sizes) else "kernel_out"
-            views[following] *= self.masks[draw][unit : unit + size, None]
+        network, unit = self.network, 0
+        views, following = network.views(weights), (*network.hidden_kernels[1:], network.output_kernel)
+        for size, kernel in zip(network.hidden_layer_sizes, following, strict=False):
+            views[kernel.name] *= self.masks[draw][unit : unit + size, None]
             unit += size
         return PointEstimates(network=self.network, parameters=weights, features=self.features)
 
@@ -197,12 +197,12 @@ class GaussianProcess(WeightPosterior):
     @property
     def constants(self) -> np.ndarray:
         """Raw values of the head's learned constants, (1, n_constants), float64."""
-        return self.network.views(self.parameters).get("constants", np.zeros((1, 0))).astype(float)
+        return self.network.constants(self.parameters).astype(float)
 
     def moments(self, rows: np.ndarray | SparseRows) -> tuple[np.ndarray, np.ndarray]:
         """Mean (n_rows, n_raw) and variance (n_rows, n_precisions) of the latent functions at standardised rows."""
         draws, network = self.draws(), self.network
-        beta = network.views(self.parameters)["kernel_out"][0].astype(float)
+        beta = network.views(self.parameters)[network.output_kernel.name][0].astype(float)
         with borrowed_scratch("factors") as kept:
             moments = self.covariance.moments(beta, network.feature_scale, working_type(network), kept)
             both = draws.of_cosines(rows, moments, beta.shape[1] + len(self.covariance.directions))
@@ -218,7 +218,8 @@ class GaussianProcess(WeightPosterior):
         """
         n_uncertain = self.network.head.n_outputs
         noise = rng.normal(size=(n_samples, self.network.n_inducing, n_uncertain))
-        beta = np.repeat(self.network.views(self.parameters)["kernel_out"].astype(float), n_samples, axis=0)
+        kernel = self.network.views(self.parameters)[self.network.output_kernel.name].astype(float)
+        beta = np.repeat(kernel, n_samples, axis=0)
         beta[:, :, :n_uncertain] += self.covariance.draw(noise)
         draws = self.draws()
         return lambda rows: draws.random_features(rows) @ beta

@@ -175,7 +175,8 @@ class HeldOut:
             index[k, : len(part)] = part.rows
             self.weight[k, : len(part)] = part.weights(rows.weight)
         self.rows, self.index = rows, index
-        # Encoded once, as it takes longer than all that follows; but wide sparse rows would not fit in memory.
+        # Encoded once where the encoding is not learned, as it takes longer than all that follows; but wide sparse rows
+        # would not fit in memory.
         fits = not isinstance(rows.X, SparseRows) or index.size * network.n_inputs <= MAX_KEPT
         self.X = self._inputs(index) if fits else None
         self.y = rows.y[index].astype(float)
@@ -187,14 +188,14 @@ class HeldOut:
         # A network on the verge of diverging may overflow here; its score is then not finite and loses.
         with np.errstate(over="ignore", invalid="ignore"), single_blas_thread():
             raw = self._raw(views)
-            constants = views.get("constants", np.zeros((len(raw), 0))).astype(float)
+            constants = self.network.constants(weights[self.scored]).astype(float)
             parameters = link_parameters(self.target.head, raw, constants, self.target.fixed)
             loss = self._loss(*self.target.head.of_rows(parameters, self.y))
         return np.where(np.isfinite(loss), loss, np.inf)
 
     def _inputs(self, index: np.ndarray) -> np.ndarray:
         X = self.rows.dense(index.ravel()).reshape(*index.shape, -1)
-        return self.network.inputs(X, self.features)
+        return self.network.inputs(X, {}, self.features) if self.network.encodes_alike else X
 
     def _raw(self, views: dict[str, np.ndarray]) -> np.ndarray:
         """Raw outputs of these networks at their rows, (n_scored, n_rows, n_raw), float64."""

@@ -11,7 +11,7 @@ from blitz.utils import variational_estimator
 from torch import distributions, nn
 from torch.nn import functional as F
 
-from ._modules import LikelihoodHead, NativeModel, stack_layers
+from ._modules import LikelihoodHead, NativeModel, read_encoding, stack_layers
 
 
 @variational_estimator
@@ -86,10 +86,11 @@ def build_bayesian(fitted):
     """
     posterior = fitted.posterior
     parameters = torch.tensor(posterior.parameters[0], dtype=torch.float32)
-    means, spreads, constants = posterior.layout.split(parameters)
+    means, spreads, points = posterior.layout.split(parameters)
     build = _mean_field if posterior.layout.kind == "mean_field" else _full_covariance
     *hidden, output = build(posterior, means, spreads)
-    return BayesianModel(fitted, stack_layers(fitted, hidden), output, constants.numpy()).eval()
+    constants = fitted.network.constants(parameters).numpy()
+    return BayesianModel(fitted, stack_layers(fitted, hidden, points.numpy()), output, constants).eval()
 
 
 @torch.no_grad()
@@ -105,8 +106,10 @@ def read_bayesian(model, fitted):
         elif isinstance(layer, FullCovarianceLinear):
             means.append(layer.mean)
             spreads.append(layer.spread)
-    constants = [model.head.constants] if isinstance(model.head, LikelihoodHead) else []
-    flat = np.concatenate([part.cpu().numpy().ravel() for part in (*means, *spreads, *constants)])
+    points = read_encoding(model)
+    if isinstance(model.head, LikelihoodHead):
+        points.append(model.head.constants)
+    flat = np.concatenate([part.cpu().numpy().ravel() for part in (*means, *spreads, *points)])
     return flat.astype(fitted.posterior.parameters.dtype)
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import distributions, nn
 
+from ..._model.network import Role
 from ..._model.posteriors import GaussianProcess
 from ._distributions import distribution
+from ._encodings import NATIVE
 from ._losses import link_parameters
 
 ACTIVATIONS = {
@@ -30,7 +32,7 @@ class NativeModel(nn.Module):
     the predictive variance s·Φ P⁻¹ Φᵀ of each row, shape (n_rows, n_precisions) for logits, and in y's units squared,
     (n_rows, n_outputs), for a regressor. In training mode only the outputs. Training by hand changes Φ but not the
     buffer `precision`: assign a new one, s·I + Σ w Φᵢ Φᵢᵀ with Φ from ``model.hidden(model.standardize(X))``.
-    Where the network has bins, the first module of `hidden` is their encoding.
+    Where the inputs are encoded, the first module of `hidden` does it.
 
     Parameters
     ----------
@@ -85,22 +87,6 @@ class Standardize(nn.Module):
     def forward(self, X):
         """Standardise X of shape (n_rows, n_features)."""
         return ((X - self.shift) / self.scale).to(torch.get_default_dtype())
-
-
-class PiecewiseLinearEncoding(nn.Module):
-    """Features and their bins, as :func:`skuq._data.encoding.encode`."""
-
-    def __init__(self, bins, encoded=None):
-        super().__init__()
-        self.register_buffer("bins", torch.tensor(bins))
-        self.register_buffer("encoded", None if encoded is None else torch.tensor(encoded))
-
-    def forward(self, X):
-        """Map X of shape (n_rows, n_features) to (n_rows, n_features + n_encoded · n_bins)."""
-        slope, offset, lowest, highest = self.bins.to(X.dtype)
-        some = X if self.encoded is None else X[..., self.encoded]
-        parts = torch.clamp(some[..., None] * slope + offset, lowest, highest)
-        return torch.cat([X, parts.flatten(-2)], dim=-1)
 
 
 class Residual(nn.Module):
@@ -209,20 +195,43 @@ class LikelihoodHead(nn.Module):
         return distribution(self.layout, p)
 
 
-def stack_layers(fitted, layers):
-    """Hidden layers of the network as a module, around given dense layers (without the output layer)."""
-    posterior, network, residual = fitted.posterior, fitted.network, fitted.network.architecture == "resnet"
-    layers = list(layers)
+def stack_layers(fitted, layers, points):
+    """All of the network before its output layer as a module.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    layers : list of nn.Module
+        Dense layers of the trunk's layout.
+    points : ndarray of shape (n_weights - n_layer_weights,)
+        Learned numbers of the encoding, then the head's constants.
+    """
+    posterior, network = fitted.posterior, fitted.network
     modules = []
-    if network.n_binned:
-        modules.append(PiecewiseLinearEncoding(posterior.features["bins"], posterior.features.get("encoded")))
-    if residual and network.hidden_layer_sizes:
-        modules.append(layers.pop(0))
-    for layer in layers:
+    if network.encoding is not None and network.n_encoded:
+        modules.append(
+            NATIVE[network.encoding.name](network.encoding, posterior.features, encoding_weights(network, points))
+        )
+    for dense, layer in zip(network.trunk.layout(), layers, strict=True):
+        if dense.role is Role.PROJECTION:
+            modules.append(layer)
+            continue
         block = [layer, ACTIVATIONS[network.activation]()]
         if posterior.dropout_rate:
             block.append(nn.Dropout(posterior.dropout_rate))
-        modules += [Residual(*block)] if residual else block
+        modules += [Residual(*block)] if network.trunk.is_residual else block
     if network.n_inducing:
         modules.append(RandomFourierFeatures(posterior.features["feature_kernel"], posterior.features["feature_bias"]))
     return nn.Sequential(*modules)
+
+
+def encoding_weights(network, points):
+    """Learned numbers of the encoding by name, out of the point estimates that follow the layers' weights."""
+    tensors = (t for t in network.tensors if t.role is Role.ENCODING)
+    first = network.n_layer_weights
+    return {t.name: np.asarray(points[t.start - first : t.stop - first]).reshape(t.shape) for t in tensors}
+
+
+def read_encoding(model):
+    """Learned numbers of a native model's encoding, in the order of the layout."""
+    return [array for module in model.modules() for array in getattr(module, "learned", ())]

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ..._model.posteriors import GaussianProcess, VariationalPosterior
-from ._modules import LikelihoodHead, NativeModel, SpectralBound, stack_layers
+from ._modules import LikelihoodHead, NativeModel, SpectralBound, read_encoding, stack_layers
 
 
 def to_native(fitted):
@@ -86,8 +86,8 @@ def _build(fitted, weights):
             parametrize.register_parametrization(layer, "weight", SpectralBound(layer.weight, bound).eval())
         layers.append(layer)
     *hidden, output = layers
-    constants = tensors.get("constants", np.empty(0, np.float32))
-    return NativeModel(fitted, stack_layers(fitted, hidden), output, constants).eval()
+    stack = stack_layers(fitted, hidden, weights[fitted.network.n_layer_weights :])
+    return NativeModel(fitted, stack, output, fitted.network.constants(weights)).eval()
 
 
 @torch.no_grad()
@@ -101,6 +101,7 @@ def _read(model):
         parts.append(layer.weight.T)
         if layer.bias is not None:
             parts.append(layer.bias)
+    parts += read_encoding(model)
     if isinstance(model.head, LikelihoodHead):
         parts.append(model.head.constants)
     model.train(training)

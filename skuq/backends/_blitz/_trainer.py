@@ -194,7 +194,7 @@ class Trainer(_protocol.Trainer):
         n_steps, network, knobs = len(y), self._program.network, self._knobs
         recorded = {name: steps[:n_steps] for name, steps in self._history.items()}
         parameters = recorded.get("parameters", self._parameters)
-        constants = parameters[..., parameters.shape[-1] - network.head.n_constants :].unsqueeze(-2)
+        constants = network.constants(parameters).unsqueeze(-2)
         nll = negative_log_likelihood(network.head, recorded["raw"], constants, self._fixed, y, knobs.beta)
         losses = (nll * weight).sum(-1).mean(-1)
         if self._sampler and knobs.kl_weight:
@@ -228,13 +228,7 @@ class Trainer(_protocol.Trainer):
             network, weights, gradient, n_rows, leading, self._features, self._masks, self._one_thread
         )
         self._raw = trunk.raw.unflatten(0, leading)
-        constants, constants_gradient = (
-            w[:, network.n_layer_weights :].unflatten(0, leading) for w in (weights, gradient)
-        )
-        if not sampler:
-            constants, constants_gradient = (
-                w[:, w.shape[1] - network.head.n_constants :].unsqueeze(1) for w in (weights, gradient)
-            )
+        constants, constants_gradient = (network.constants(w).unflatten(0, leading) for w in (weights, gradient))
         self._head_gradient = head_gradient(
             network.head,
             self._raw,

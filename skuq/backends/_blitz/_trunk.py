@@ -1,140 +1,30 @@
 """Forward and backward pass of the network over a batch, by hand, for all members and weight samples at once.
 
 Eager autograd costs more than the arithmetic of a small network. Here every product is one batched call into a
-preallocated buffer, and gradients land directly in the flat gradient vector. A layer's bias stands behind its kernel
-in the flat weights, so together they are one matrix, [kernel; bias], that multiplies [h, 1].
+preallocated buffer, and gradients land directly in the flat gradient vector.
+
+The parts are those of :class:`skuq._model.network.Network`: `ENCODINGS` has the twin of each encoding of the inputs and `TRUNKS`
+that of each trunk, by their names.
 """
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-aten = torch.ops.aten
-_nn = torch._C._nn
-# An output layer of fewer units than this is computed transposed.
-NARROW = 16
+from ..._data.encoding import Periodic, PiecewiseLinear
+from ..._model.network import Network
+from ..._model.trunk import Mlp, Resnet
+from ._encodings import Bins, PeriodicFeatures
+from ._layers import ACTIVATIONS, NARROW, Dense, NarrowDense
 
-
-# As tensors: a Python number would be converted anew in each call, which costs more than a small product.
-_HALF, _ROOT_HALF, _TWO, _MINUS_ONE = (
-    torch.tensor(value, dtype=torch.float32, device="cpu") for value in (0.5, 0.5**0.5, 2.0, -1.0)
-)
-
-
-def _tanh(z, out):
-    # 2σ(2z) − 1: torch's vectorised sigmoid is several times faster than its tanh. Overwrites z, not needed again.
-    torch.mul(z, _TWO, out=z)
-    torch.sigmoid(z, out=z)
-    torch.add(_MINUS_ONE, z, alpha=2, out=out)
-
-
-def _gelu(z, out):
-    # z Φ(z) = ½ (z + z erf(z/√2)). torch's own gelu (2.13, oneDNN) ignores the strides of `out`.
-    torch.mul(z, _ROOT_HALF, out=out)
-    torch.erf(out, out=out)
-    torch.addcmul(z, z, out, out=out)
-    out.mul_(_HALF)
-
-
-# Activation into `out`; gradient with respect to z into `out`, given that with respect to a = act(z).
-ACTIVATIONS = {
-    "identity": (
-        lambda z, out: out.copy_(z),
-        lambda grad, z, a, out: out if out is grad else out.copy_(grad),
-    ),
-    "relu": (
-        lambda z, out: torch.clamp_min(z, 0.0, out=out),
-        lambda grad, z, a, out: aten.threshold_backward.grad_input(grad, a, 0.0, grad_input=out),
-    ),
-    "tanh": (
-        _tanh,
-        lambda grad, z, a, out: aten.tanh_backward.grad_input(grad, a, grad_input=out),
-    ),
-    "logistic": (
-        lambda z, out: torch.sigmoid(z, out=out),
-        lambda grad, z, a, out: aten.sigmoid_backward.grad_input(grad, a, grad_input=out),
-    ),
-    "silu": (
-        lambda z, out: aten.silu.out(z, out=out),
-        lambda grad, z, a, out: aten.silu_backward.grad_input(grad, z, grad_input=out),
-    ),
-    "gelu": (
-        _gelu,
-        lambda grad, z, a, out: aten.gelu_backward.grad_input(grad, z, grad_input=out),
-    ),
-    "elu": (
-        lambda z, out: _nn.elu(z, out=out),  # type: ignore[call-arg]
-        lambda grad, z, a, out: aten.elu_backward.grad_input(grad, 1.0, 1.0, 1.0, False, z, grad_input=out),
-    ),
-    "softplus": (
-        lambda z, out: _nn.softplus(z, out=out),  # type: ignore[call-arg]
-        lambda grad, z, a, out: aten.softplus_backward.grad_input(grad, z, 1.0, 20.0, grad_input=out),
-    ),
+ENCODINGS: dict[str, type[Bins] | type[PeriodicFeatures]] = {
+    PiecewiseLinear.name: Bins,
+    Periodic.name: PeriodicFeatures,
 }
-
-
-class _Dense:
-    """One layer: [kernel; bias], its gradient and its input [h, 1] as views into the flat buffers.
-
-    Parameters
-    ----------
-    layer : tuple of Tensor
-        The network's layout of kernel and bias.
-    weights, gradient : Tensor of shape (n_draws, n_weights)
-    inputs : Tensor of shape (n_draws, n_rows, n_in + 1)
-        Without the column of ones for a layer without bias.
-    """
-
-    def __init__(self, layer, weights, gradient, inputs):
-        kernel, last = layer[0], layer[-1]
-        n_in, n_out = kernel.shape
-        shape = (len(weights), n_in + len(layer) - 1, n_out)
-        self._affine, self._gradient = (flat[:, kernel.start : last.stop].view(shape) for flat in (weights, gradient))
-        self._inputs = inputs
-        self._affine_t, self._inputs_t, self._kernel_t = self._affine.mT, inputs.mT, self._affine[:, :n_in].mT
-        # Batched products into rows of the flat gradient would run one by one.
-        self._contiguous = inputs.new_empty(shape) if len(weights) > 1 else None
-
-    def forward(self, out):
-        """Raw values of the layer, shape (n_draws, n_rows, n_out)."""
-        torch.bmm(self._inputs, self._affine, out=out)
-
-    def backward(self, grad):
-        """Write the gradient of [kernel; bias], given that of the raw values."""
-        if self._contiguous is None:
-            torch.bmm(self._inputs_t, grad, out=self._gradient)
-        else:
-            self._gradient.copy_(torch.bmm(self._inputs_t, grad, out=self._contiguous))
-
-    def propagate(self, grad, out):
-        """Write the gradient of the input h."""
-        torch.bmm(grad, self._kernel_t, out=out)
-
-    def accumulate(self, grad, out):
-        """Add the gradient of the input h."""
-        out.baddbmm_(grad, self._kernel_t)
-
-
-class _NarrowDense(_Dense):
-    """A layer of few outputs: the same products transposed, which MKL does several times faster."""
-
-    def __init__(self, layer, weights, gradient, inputs):
-        super().__init__(layer, weights, gradient, inputs)
-        n_out = self._affine.shape[2]
-        self._out_t = inputs.new_empty(len(weights), n_out, inputs.shape[1])
-        self._contiguous_t = torch.empty_like(self._affine_t, memory_format=torch.contiguous_format)
-        self._single = n_out == 1
-
-    def forward(self, out):
-        out.copy_(torch.bmm(self._affine_t, self._inputs_t, out=self._out_t).mT)
-
-    def backward(self, grad):
-        self._gradient.copy_(torch.bmm(grad.mT, self._inputs, out=self._contiguous_t).mT)
-
-    def propagate(self, grad, out):
-        if self._single:
-            torch.mul(grad, self._kernel_t, out=out)
-        else:
-            super().propagate(grad, out)
 
 
 class Trunk:
@@ -161,111 +51,177 @@ class Trunk:
         Raw outputs; write the loss's gradient there before :meth:`backward`.
     """
 
-    def __init__(self, network, weights, gradient, n_rows, leading, features, masks=None, one_thread=False):
+    def __init__(
+        self,
+        network: Network,
+        weights: Tensor,
+        gradient: Tensor,
+        n_rows: int,
+        leading: tuple[int, int],
+        features: Mapping[str, Tensor],
+        masks: Sequence[Tensor] | None = None,
+        one_thread: bool = False,
+    ) -> None:
         n_draws = len(weights)
-        self._act, self._act_backward = ACTIVATIONS[network.activation]
-        self._masks = masks
-        self._residual = network.architecture == "resnet" and bool(network.hidden_layer_sizes)
-        sizes = network.hidden_layer_sizes
-
-        def buffers(widths):
-            return [weights.new_empty(n_draws, n_rows, width) for width in widths]
-
-        # States [h, 1]: the batch, (its projection,) and one after each hidden layer.
-        widths = [network.n_inputs, *sizes[:1] * self._residual, *sizes]
+        layout = network.trunk.layout()
+        # States [h, 1]: the batch and what follows each layer of the trunk.
+        widths = [network.n_inputs, *(layer.n_out for layer in layout)]
         states = [weights.new_ones(n_draws, n_rows, width + 1) for width in widths]
-        self._states = [state[..., :-1] for state in states]
-        inputs = self._states[0].unflatten(0, leading)
-        self._inputs, self._bins = inputs[..., : network.n_features], None
-        if network.n_binned:
-            self._bins = _Bins(features["bins"], features.get("encoded"), inputs[..., network.n_features :])
-        self.raw, self.raw_gradient = buffers([network.head.n_raw] * 2)
+        inputs = states[0][..., :-1]
+        self._inputs = inputs.unflatten(0, leading)[..., : network.n_features]
+        self._encoding: Bins | PeriodicFeatures | None = None
+        self._inputs_gradient: Tensor | None = None
+        if network.encoding is not None and network.n_encoded:
+            twin = ENCODINGS[network.encoding.name]
+            self._encoding = twin(network, weights, gradient, features, inputs, leading, one_thread)
+            if not network.encodes_alike:
+                self._inputs_gradient = torch.empty_like(inputs, memory_format=torch.contiguous_format)
+        self.raw, self.raw_gradient = (weights.new_empty(n_draws, n_rows, network.head.n_raw) for _ in range(2))
+        *layers, out = network.layers
+        hidden = [Dense(layer, weights, gradient, state) for layer, state in zip(layers, states[:-1], strict=True)]
+        self._hidden = TRUNKS[network.architecture](network, hidden, states, masks, self._inputs_gradient)
+        self._features = _RandomFeatures(features, states[-1], one_thread) if network.n_inducing else None
+        last = states[-1] if self._features is None else self._features.cosines
+        self._out = (NarrowDense if network.head.n_raw < NARROW else Dense)(out, weights, gradient, last)
 
-        self._features = None
-        if network.n_inducing:
-            self._features = _RandomFeatures(features, states[-1], one_thread)
-            states[-1] = self._features.cosines
-        *layers, out = zip(network.layers, states, strict=True)
-        layers = [_Dense(layer, weights, gradient, state) for layer, state in layers]
-        self._out = (_NarrowDense if network.head.n_raw < NARROW else _Dense)(out[0], weights, gradient, out[1])
-        self._projection = layers.pop(0) if self._residual else None
-        self._layers = layers
-        self._z = buffers(sizes)
-        self._a = buffers(sizes) if self._residual or masks else self._states[1:]
-        # The residual stream's gradient is accumulated in one buffer; an mlp has one for each width.
-        self._gradients = buffers(sizes[:1]) * len(sizes) if self._residual else buffers(sizes)
-        self._z_gradients = buffers(sizes[:1]) * len(sizes) if self._residual else self._gradients
-
-    def load(self, X):
+    def load(self, X: Tensor) -> None:
         """Take a batch, of shape (n_members, 1, n_rows, n_features)."""
         self._inputs.copy_(X)
-        if self._bins:
-            self._bins.fill(X)
+        if self._encoding:
+            self._encoding.load(X)
 
-    def forward(self):
+    def forward(self) -> None:
         """Fill `raw` from the batch, the weights and the masks."""
-        states = self._states
-        if self._residual:
-            self._projection.forward(states[1])
-            states = states[1:]
-        for i, layer in enumerate(self._layers):
-            z, a = self._z[i], self._a[i]
-            layer.forward(z)
-            self._act(z, a)
-            if self._residual and self._masks:
-                torch.addcmul(states[i], a, self._masks[i], out=states[i + 1])
-            elif self._residual:
-                torch.add(states[i], a, out=states[i + 1])
-            elif self._masks:
-                torch.mul(a, self._masks[i], out=states[i + 1])
+        if self._encoding:
+            self._encoding.forward()
+        self._hidden.forward()
         if self._features:
             self._features.forward()
         self._out.forward(self.raw)
         if self._features:
             self.raw.mul_(self._features.scale)
 
-    def backward(self):
+    def backward(self) -> None:
         """Fill the gradient of the weights from `raw_gradient`, which is overwritten."""
         if self._features:
             self.raw_gradient.mul_(self._features.scale)
         self._out.backward(self.raw_gradient)
-        top = self._gradients[-1] if self._layers else None
-        if self._features and self._layers:
+        top = self._hidden.top
+        if self._features and top is not None:
             self._out.propagate(self.raw_gradient, self._features.gradient)
             self._features.backward(top)
-        elif self._layers:
+        elif top is not None:
             self._out.propagate(self.raw_gradient, top)
-        for i in reversed(range(len(self._layers))):
-            layer, grad, z_grad = self._layers[i], self._gradients[i], self._z_gradients[i]
+        self._hidden.backward()
+        if self._encoding and self._inputs_gradient is not None:
+            self._encoding.backward(self._inputs_gradient)
+
+
+class PlainLayers:
+    """Hidden layers of an mlp.
+
+    Parameters
+    ----------
+    network : Network
+    layers : list of Dense
+        Those of the trunk's layout.
+    states : list of Tensor of shape (n_draws, n_rows, width + 1)
+        [h, 1] before the first layer and after each one.
+    masks : list of Tensor of shape (n_draws, n_rows, size), or None
+    inputs_gradient : Tensor of shape (n_draws, n_rows, n_inputs), or None
+        Filled by :meth:`backward`, where something before the first layer is trained.
+
+    Attributes
+    ----------
+    top : Tensor of shape (n_draws, n_rows, width), or None
+        Gradient of the last hidden state: write it there before :meth:`backward`. None where nobody reads it.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        layers: Sequence[Dense],
+        states: Sequence[Tensor],
+        masks: Sequence[Tensor] | None,
+        inputs_gradient: Tensor | None,
+    ) -> None:
+        self._act, self._act_backward = ACTIVATIONS[network.activation]
+        self._masks, self._inputs_gradient = masks, inputs_gradient
+        self._layers, self._states = list(layers), [state[..., :-1] for state in states]
+        self._allocate(network.hidden_layer_sizes)
+
+    def _allocate(self, sizes: Sequence[int]) -> None:
+        self._z = self._buffers(sizes)
+        self._a = self._buffers(sizes) if self._masks else self._states[1:]
+        self._gradients = self._buffers(sizes)
+        self.top: Tensor | None = self._gradients[-1] if sizes else self._inputs_gradient
+
+    def _buffers(self, widths: Sequence[int]) -> list[Tensor]:
+        like = self._states[0]
+        return [like.new_empty(*like.shape[:2], width) for width in widths]
+
+    def forward(self) -> None:
+        """Fill the states after the first from the first."""
+        for i, layer in enumerate(self._layers):
+            layer.forward(self._z[i])
+            self._act(self._z[i], self._a[i])
             if self._masks:
-                torch.mul(grad, self._masks[i], out=z_grad)
-            self._act_backward(z_grad if self._masks else grad, self._z[i], self._a[i], z_grad)
-            layer.backward(z_grad)
-            if self._residual:
-                layer.accumulate(z_grad, grad)
-            elif i:
-                layer.propagate(z_grad, self._gradients[i - 1])
-        if self._residual:
-            self._projection.backward(top)
+                torch.mul(self._a[i], self._masks[i], out=self._states[i + 1])
+
+    def backward(self) -> None:
+        """Fill the gradient of the layers from `top`, which is overwritten."""
+        below: list[Tensor | None] = [self._inputs_gradient, *self._gradients]
+        for i in reversed(range(len(self._layers))):
+            layer, grad = self._layers[i], self._gradients[i]
+            if self._masks:
+                torch.mul(grad, self._masks[i], out=grad)
+            self._act_backward(grad, self._z[i], self._a[i], grad)
+            layer.backward(grad)
+            onward = below[i]
+            if onward is not None:
+                layer.propagate(grad, onward)
 
 
-class _Bins:
-    """Piecewise-linear encoding of a batch, written behind its features; the same for all samples of a member."""
+class ResidualLayers(PlainLayers):
+    """A projection and the residual layers of a resnet."""
 
-    def __init__(self, bins, encoded, out):
-        self._slope, self._offset, self._lowest, self._highest = bins.unbind(0)
-        n_members, _, n_rows, _ = out.shape
-        self._parts = out.new_empty(n_members, 1, n_rows, *self._slope.shape)
-        self._flat, self._out = self._parts.flatten(-2), out
-        self._encoded = None if encoded is None else encoded.long()
-        self._some = out.new_empty(n_members, 1, n_rows, len(self._slope))
+    def _allocate(self, sizes: Sequence[int]) -> None:
+        self._projection = self._layers.pop(0) if sizes else None
+        self._z, self._a = self._buffers(sizes), self._buffers(sizes)
+        # The gradient of the stream is accumulated in one buffer.
+        self._branch_gradient, stream = (self._buffers(sizes[:1]) for _ in range(2))
+        self.top = stream[0] if sizes else self._inputs_gradient
 
-    def fill(self, X):
-        if self._encoded is not None:
-            X = torch.index_select(X, -1, self._encoded, out=self._some)
-        torch.addcmul(self._offset, X.unsqueeze(-1), self._slope, out=self._parts)
-        torch.clamp(self._parts, self._lowest, self._highest, out=self._parts)
-        self._out.copy_(self._flat)
+    def forward(self) -> None:
+        """Fill the states after the first from the first."""
+        if self._projection is None:
+            return
+        self._projection.forward(self._states[1])
+        for i, (layer, (before, after)) in enumerate(zip(self._layers, pairwise(self._states[1:]), strict=True)):
+            layer.forward(self._z[i])
+            self._act(self._z[i], self._a[i])
+            if self._masks:
+                torch.addcmul(before, self._a[i], self._masks[i], out=after)
+            else:
+                torch.add(before, self._a[i], out=after)
+
+    def backward(self) -> None:
+        """Fill the gradient of the layers from `top`, which is overwritten."""
+        if self._projection is None or self.top is None:
+            return
+        (grad,) = self._branch_gradient
+        for i in reversed(range(len(self._layers))):
+            if self._masks:
+                torch.mul(self.top, self._masks[i], out=grad)
+            self._act_backward(grad if self._masks else self.top, self._z[i], self._a[i], grad)
+            self._layers[i].backward(grad)
+            self._layers[i].accumulate(grad, self.top)
+        self._projection.backward(self.top)
+        if self._inputs_gradient is not None:
+            self._projection.propagate(self.top, self._inputs_gradient)
+
+
+TRUNKS: dict[str, type[PlainLayers]] = {Mlp.name: PlainLayers, Resnet.name: ResidualLayers}
 
 
 class _RandomFeatures:
@@ -275,11 +231,12 @@ class _RandomFeatures:
     products half of it where MKL, on processors not made by Intel, goes without AVX-512.
     """
 
-    def __init__(self, features, state, one_thread):
+    def __init__(self, features: Mapping[str, Tensor], state: Tensor, one_thread: bool) -> None:
         kernel, bias = features["feature_kernel"], features["feature_bias"]
         n_draws, n_rows, _ = state.shape
         by_numpy = one_thread and state.device.type == "cpu"
-        self._library, self._array = (np, torch.Tensor.numpy) if by_numpy else (torch, torch.Tensor.detach)
+        self._library: Any = np if by_numpy else torch
+        self._array: Callable[[Tensor], Any] = torch.Tensor.numpy if by_numpy else torch.Tensor.detach
         self.scale = (2.0 / len(bias)) ** 0.5
         self.cosines, self.gradient = (state.new_empty(n_draws, n_rows, len(bias)) for _ in range(2))
         self._cosines, self._gradient = (
@@ -291,11 +248,11 @@ class _RandomFeatures:
         self._state = self._array(state.view(n_draws * n_rows, -1))
         self._z = self._array(state.new_empty(n_draws * n_rows, len(bias)))
 
-    def forward(self):
+    def forward(self) -> None:
         self._library.matmul(self._state, self._affine, out=self._z)
         self._library.cos(self._z, out=self._cosines)
 
-    def backward(self, out):
+    def backward(self, out: Tensor) -> None:
         self._library.sin(self._z, out=self._z)
         self._library.multiply(self._z, self._gradient, out=self._z)
         self._library.matmul(self._z, self._minus_transposed, out=self._array(out.view(len(self._z), -1)))

@@ -6,7 +6,7 @@ as these layers do: call ``tf.random.set_seed`` before it for repeatable numbers
 
 ==========================  ========================================================================================
 ``standardize``             ``Rescaling``: the network's units from the user's, in float64
-``encode``                  the bins of each encoded feature beside the features, where there are bins
+``encode``                  the features and what stands beside those that are encoded, where any are
 ``dense_in``, ``dense_0``,  ``Dense``, inside tf-models-official's ``SpectralNormalization`` if the norm is bounded;
 …, ``dense_out``            ``DenseVariational`` for a variational posterior
 ``gaussian_process``        tf-models-official's ``RandomFeatureGaussianProcess`` (``gaussian_process_0``, … where
@@ -26,10 +26,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
+from ..._model.network import Role
 from ..._model.posteriors import GaussianProcess, VariationalPosterior
 from ._distributions import distribution
+from ._encodings import NATIVE
 from ._losses import link_parameters
-from ._trunk import encode
 
 tfb, tfd, tfpl = tfp.bijectors, tfp.distributions, tfp.layers
 
@@ -103,30 +104,29 @@ def from_native(model, fitted):
 def _build(fitted, kl_weight):
     """Build the model; its weights are still to be loaded."""
     network, posterior = fitted.network, fitted.posterior
-    residual, sizes = network.architecture == "resnet", network.hidden_layer_sizes
     activation = ACTIVATIONS.get(network.activation, network.activation)
     # In double precision, so that a large offset costs no digits; the layers that follow cast to float32.
     X = tf_keras.Input((network.n_features,), name="X", dtype="float64")
     shift, scale = (np.asarray(a, np.float64) for a in (fitted.x_shift, fitted.x_scale))
     h = tf_keras.layers.Rescaling(1 / scale, -shift / scale, name="standardize", dtype="float64")(X)
-    if network.n_binned:
-        encoding = PiecewiseLinearEncoding(network.n_bins, network.n_encoded, name="encode")
+    if network.encoding is not None and network.n_encoded:
+        encoding = NATIVE[network.encoding.name](network.encoding.size, network.encoding.n_encoded, name="encode")
         h = encoding(h)
-        encoding.bins.assign(posterior.features["bins"])
-        if network.n_encoded is not None:
-            encoding.encoded.assign(posterior.features["encoded"])
-    if residual and sizes:
-        h = _dense(fitted, kl_weight, "in", sizes[0], "linear")(h)
-    for i, size in enumerate(sizes):
-        z = _dense(fitted, kl_weight, str(i), size, activation)(h)
+        encoding.assign(posterior.features)
+    for layer in network.layers[:-1]:
+        if layer[0].role is Role.PROJECTION:
+            h = _dense(fitted, kl_weight, layer, "linear")(h)
+            continue
+        suffix = _suffix(layer)
+        z = _dense(fitted, kl_weight, layer, activation)(h)
         if posterior.dropout_rate:
-            z = tf_keras.layers.Dropout(posterior.dropout_rate, name=f"dropout_{i}")(z)
-        h = tf_keras.layers.Add(name=f"residual_{i}")([h, z]) if residual else z
+            z = tf_keras.layers.Dropout(posterior.dropout_rate, name=f"dropout_{suffix}")(z)
+        h = tf_keras.layers.Add(name=f"residual_{suffix}")([h, z]) if network.trunk.is_residual else z
     covariance = None
     if network.n_inducing:
         raw, covariance = _gaussian_process(fitted, h)
     else:
-        raw = _dense(fitted, kl_weight, "out", network.head.n_raw, "linear")(h)
+        raw = _dense(fitted, kl_weight, network.layers[-1], "linear")(h)
     if network.head.n_constants:
         raw = AppendConstants(network.head.n_constants, name="constants")(raw)
     if fitted.exposure is not None:
@@ -142,25 +142,25 @@ def _build(fitted, kl_weight):
     return tf_keras.Model(X, raw if covariance is None else [raw, covariance])
 
 
-def _dense(fitted, kl_weight, suffix, units, activation):
+def _dense(fitted, kl_weight, layer, activation):
     """One layer of the kind that `fitted` calls for."""
-    name = f"dense_{suffix}"
+    kernel, name, units = layer[0], _layer_name(layer), layer[0].shape[1]
     posterior = fitted.posterior
     if isinstance(posterior, VariationalPosterior):
-        return _variational(posterior, kl_weight, name, units, activation)
+        return _variational(posterior, kl_weight, layer, activation)
     # Zeros, since all weights are loaded: no initializer draws from a global generator.
-    layer = tf_keras.layers.Dense(units, activation, kernel_initializer="zeros", name=name)
-    if posterior.spec_norm_bound is None or suffix in ("in", "out"):
-        return layer
+    dense = tf_keras.layers.Dense(units, activation, kernel_initializer="zeros", name=name)
+    if posterior.spec_norm_bound is None or kernel not in fitted.network.hidden_kernels:
+        return dense
     SpectralNormalization = _official_layer("spectral_normalization", "SpectralNormalization")
 
-    return SpectralNormalization(layer, norm_multiplier=posterior.spec_norm_bound, inhere_layer_name=True)
+    return SpectralNormalization(dense, norm_multiplier=posterior.spec_norm_bound, inhere_layer_name=True)
 
 
-def _variational(posterior, kl_weight, name, units, activation):
+def _variational(posterior, kl_weight, layer, activation):
     """``DenseVariational`` with the posterior and the prior of that layer."""
-    layers, prior = posterior.network.layers, posterior.prior
-    start, stop = posterior.layout.blocks[[_layer_name(layer) for layer in layers].index(name)]
+    prior = posterior.prior
+    start, stop = posterior.layout.blocks[posterior.network.layers.index(layer)]
     s = tf.constant(prior.scale[start:stop], tf.float32)
     full = posterior.layout.kind == "full_covariance"
 
@@ -187,7 +187,13 @@ def _variational(posterior, kl_weight, name, units, activation):
 
     exact = prior.family == "normal"
     return tfpl.DenseVariational(
-        units, make_posterior, make_prior, kl_weight, kl_use_exact=exact, activation=activation, name=name
+        layer[0].shape[1],
+        make_posterior,
+        make_prior,
+        kl_weight,
+        kl_use_exact=exact,
+        activation=activation,
+        name=_layer_name(layer),
     )
 
 
@@ -233,32 +239,6 @@ def _official_layer(module, name):
             f"The native SNGP model is built of tf-models-official's {name}, which is not installed. Install it with "
             f"pip install 'skuq[tf-models]'."
         ) from error
-
-
-@tf_keras.utils.register_keras_serializable("skuq")
-class PiecewiseLinearEncoding(tf_keras.layers.Layer):
-    """Features and their bins, as :func:`skuq._data.encoding.encode`; `bins` and `encoded` are not trained."""
-
-    def __init__(self, n_bins, n_encoded=None, **kwargs):
-        super().__init__(**kwargs)
-        self.n_bins, self.n_encoded = n_bins, n_encoded
-
-    def build(self, input_shape):
-        """Make room for slope, offset, lowest and highest value of each bin, and for the columns that have bins."""
-        n_encoded = input_shape[-1] if self.n_encoded is None else self.n_encoded
-        self.bins = self.add_weight("bins", (4, n_encoded, self.n_bins), initializer="zeros", trainable=False)
-        self.encoded = None
-        if self.n_encoded is not None:
-            self.encoded = self.add_weight("encoded", (n_encoded,), tf.int32, initializer="zeros", trainable=False)
-
-    def call(self, inputs):
-        """Shape (n_rows, n_features + n_encoded · n_bins)."""
-        encoded = None if self.encoded is None else tf.convert_to_tensor(self.encoded)
-        return encode(inputs, tf.convert_to_tensor(self.bins), encoded)
-
-    def get_config(self):
-        """Arguments of the constructor."""
-        return super().get_config() | {"n_bins": self.n_bins, "n_encoded": self.n_encoded}
 
 
 @tf_keras.utils.register_keras_serializable("skuq")
@@ -320,7 +300,11 @@ def _in_target_units(fitted):
 
 
 def _layer_name(layer):
-    return layer[0].name.replace("kernel", "dense")
+    return f"dense_{_suffix(layer)}"
+
+
+def _suffix(layer):
+    return layer[0].name.partition("_")[2]
 
 
 def _process_layers(model):
@@ -330,20 +314,34 @@ def _process_layers(model):
 # A block is a variable's place in the flat vector: the variable, and the flat positions that its entries take.
 def _weight_blocks(model, fitted):
     """Blocks of one member's point weights."""
-    blocks = []
-    for tensor in fitted.network.tensors:
-        positions = np.arange(tensor.start, tensor.stop).reshape(tensor.shape)
-        kind, _, suffix = tensor.name.partition("_")
-        if kind == "constants":
-            blocks.append((model.get_layer("constants").constants, positions))
-        elif suffix == "out" and fitted.network.n_inducing:
+    blocks, network = [], fitted.network
+    for layer in network.layers:
+        if network.n_inducing and layer[0].role is Role.OUTPUT:
             layers = _process_layers(model)
-            columns = np.split(positions, len(layers), axis=1)
-            blocks += [(layer._gp_output_layer.kernel, part) for layer, part in zip(layers, columns, strict=True)]
-        else:
-            layer = model.get_layer(f"dense_{suffix}")
-            blocks.append((getattr(getattr(layer, "layer", layer), kind), positions))
+            columns = np.split(_positions(layer[0]), len(layers), axis=1)
+            blocks += [(process._gp_output_layer.kernel, part) for process, part in zip(layers, columns, strict=True)]
+            continue
+        dense = model.get_layer(_layer_name(layer))
+        variables = getattr(dense, "layer", dense)
+        for tensor in layer:
+            blocks.append((variables.bias if tensor.is_bias else variables.kernel, _positions(tensor)))
+    return blocks + _point_blocks(model, network, 0)
+
+
+def _point_blocks(model, network, shift):
+    """Blocks of what is a point estimate in every method, whose positions come `shift` later than in the weights."""
+    blocks = []
+    for tensor in network.tensors:
+        if tensor.role is Role.CONSTANT:
+            blocks.append((model.get_layer("constants").constants, shift + _positions(tensor)))
+        elif tensor.role is Role.ENCODING:
+            blocks.append((getattr(model.get_layer("encode"), tensor.name), shift + _positions(tensor)))
     return blocks
+
+
+def _positions(tensor):
+    """Where a tensor's numbers stand in the flat weights, in its own shape."""
+    return np.arange(tensor.start, tensor.stop).reshape(tensor.shape)
 
 
 def _posterior_blocks(model, posterior):
@@ -362,10 +360,7 @@ def _posterior_blocks(model, posterior):
             used += len(spiral)
         (variable,) = model.get_layer(_layer_name(layer)).weights
         blocks.append((variable, np.concatenate([np.arange(start, stop), spreads])))
-    if network.head.n_constants:
-        positions = np.arange(n_means + layout.n_spreads, layout.n_parameters)
-        blocks.append((model.get_layer("constants").constants, positions))
-    return blocks
+    return blocks + _point_blocks(model, network, layout.n_spreads)
 
 
 def _load(blocks, flat):
@@ -383,7 +378,7 @@ def _read(blocks):
 def _load_singular_vectors(model, network):
     """Give each ``SpectralNormalization`` the leading singular vectors of its kernel: zero kernels left it none."""
     for tensor in network.hidden_kernels:
-        layer = model.get_layer(tensor.name.replace("kernel", "dense"))
+        layer = model.get_layer(_layer_name((tensor,)))
         if hasattr(layer, "layer"):
             left, (norm, *_), right = np.linalg.svd(layer.layer.kernel.numpy())
             layer.v.assign(left[:, :1].T)

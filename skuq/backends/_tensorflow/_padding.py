@@ -39,27 +39,32 @@ class Padding:
         # The triangle of a full covariance and the random features of raw columns have other layouts.
         full = posterior is not None and posterior.kind == "full_covariance"
         direct = network.n_inducing and not network.hidden_layer_sizes
-        n_features, n_encoded = padded_features(network.n_features), network.n_encoded
-        if n_encoded is not None:
-            n_encoded = padded_features(n_encoded)
-        wider = replace(network, n_features=n_features, n_encoded=n_encoded)
+        n_features, encoding = padded_features(network.n_features), network.encoding
+        if encoding is not None and encoding.n_encoded is not None:
+            encoding = replace(encoding, n_encoded=padded_features(encoding.n_encoded))
+        wider = replace(network, n_features=n_features, encoding=encoding)
         if full or direct or wider == network:
             return
-        width = network.tensors[0].shape[1]
-        bins = n_features + np.arange(network.n_binned * network.n_bins)
-        inputs = np.concatenate([np.arange(network.n_features), bins])
-        # The first layer's kernel comes first; all that follows is shifted.
-        first = (inputs[:, None] * width + np.arange(width)).ravel()
-        weights = np.concatenate([first, np.arange(wider.tensors[0].stop, wider.n_weights)])
+        width = network.input_kernel.shape[1]
+        parts = n_features + np.arange(network.n_inputs - network.n_features)
+        inputs = np.concatenate([np.arange(network.n_features), parts])
+        # Only the first layer's kernel and the learned numbers of the encoding have an axis of features: their first axis.
+        places = []
+        for own, padded in zip(network.tensors, wider.tensors, strict=True):
+            within = np.arange(own.stop - own.start)
+            if own is network.input_kernel:
+                within = (inputs[:, None] * width + np.arange(width)).ravel()
+            places.append(padded.start + within)
+        weights = np.concatenate(places)
         if posterior is None:
             self.inner, self._where = replace(program, network=wider), weights
             return
-        self._layer_weights = layer_weights = weights[: network.n_layer_weights]
+        layer_weights, points = np.split(weights, [network.n_layer_weights])
+        self._layer_weights = layer_weights
         posterior = replace(posterior, network=wider)
         self.inner = replace(program, network=wider, posterior=posterior)
         n = wider.n_layer_weights
-        constants = np.arange(2 * n, posterior.n_parameters)
-        self._where = np.concatenate([layer_weights, n + layer_weights, constants])
+        self._where = np.concatenate([layer_weights, n + layer_weights, n + points])
 
     def parameters(self, parameters: np.ndarray) -> np.ndarray:
         """Parameters (M, program.n_parameters) → (M, inner.n_parameters), 0 on what is padded."""
@@ -78,13 +83,13 @@ class Padding:
         return self._spread(prior_scale, self.inner.network.n_layer_weights, self._layer_weights)
 
     def features(self, features: dict) -> dict:
-        """Fixed arrays of the network; the bins that are padded are 0, whatever the column that they encode."""
-        shapes, padded = self.inner.network.fixed_shapes, dict(features)
-        for name in {"bins", "encoded"} & features.keys():
+        """Fixed arrays of the network; padded with 0, so that a padded part is 0 whatever the column that it encodes."""
+        padded = dict(features)
+        for name, shape in self.inner.network.fixed_shapes.items():
             own = features[name]
-            padded[name] = np.zeros(shapes[name], own.dtype)
-            places = (slice(None), slice(own.shape[1])) if own.ndim > 1 else slice(len(own))
-            padded[name][places] = own
+            if own.shape != shape:
+                padded[name] = np.zeros(shape, own.dtype)
+                padded[name][tuple(slice(size) for size in own.shape)] = own
         return padded
 
     @staticmethod

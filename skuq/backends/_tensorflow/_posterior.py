@@ -20,7 +20,7 @@ def sampled_weights(
     """Weights drawn from the posterior, (M · n_train_samples, n_weights), and KL(posterior ‖ prior), (M,)."""
     network, posterior, n_samples = program.network, cast(Posterior, program.posterior), program.n_train_samples
     n_members, n, s = theta.shape[0], network.n_layer_weights, knobs["prior_scale"]
-    mean, spread, constants = tf.split(theta, [n, posterior.n_spreads, network.head.n_constants], axis=-1)
+    mean, spread, constants = tf.split(theta, [n, posterior.n_spreads, network.n_weights - n], axis=-1)
     noise = standard_normals((n_members, n_samples, n), stream)
     # Weights on padded features have no prior, and count for nothing.
     counted = tf.cast(s > 0, tf.float32)

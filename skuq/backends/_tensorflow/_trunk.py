@@ -1,11 +1,20 @@
-"""The network's forward pass on tensors: :meth:`skuq._model.network.Network.raw_outputs`, differentiable."""
+"""The network's forward pass on tensors: :meth:`skuq._model.network.Network.raw_outputs`, differentiable.
 
+Its parts are those of the network: `TRUNKS` has the twin of each trunk, by its name, and ``_encodings.py`` those of
+the encodings.
+"""
+
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
 import tensorflow as tf
 
+from ..._model.trunk import Mlp, Resnet, Role, Trunk
 from ._elementary import dropout_masks, sine
+from ._encodings import ENCODINGS
+
+Weights = Mapping[str, tf.Tensor]
 
 ACTIVATIONS = {
     "identity": tf.identity,
@@ -25,29 +34,25 @@ FEWEST_ROWS = 8
 def raw_outputs(program, weights, X, dropout_rate, features, stream):
     """Raw outputs (S, B, n_raw) and raw constants of flat weights (S, n_weights): `Network.raw_outputs`, on tensors."""
     network = program.network
-    sizes = network.hidden_layer_sizes
-    activation, residual = ACTIVATIONS[network.activation], network.architecture == "resnet"
     w = views(weights, network.tensors)
     w |= {t.name: tf.stop_gradient(w[t.name]) for t in network.frozen}
     h = X
-    if network.n_binned:
-        h = encode(h, features["bins"], features.get("encoded"))
-    if residual and sizes:
-        h = _affine(h, w["kernel_in"], w["bias_in"])
-    if program.dropout and sizes:
-        masks = tf.split(dropout_masks((*X.shape[:2], network.n_units), dropout_rate, stream), sizes, axis=-1)
-    for i in range(len(sizes)):
-        z = activation(_affine(h, w[f"kernel_{i}"], w[f"bias_{i}"]))
-        if program.dropout:
-            z *= masks[i]
-        h = h + z if residual else z
+    if network.encoding is not None and network.n_encoded:
+        h = ENCODINGS[network.encoding.name](network.encoding, h, w, features)
+    masks = None
+    if program.dropout and network.n_units:
+        shape = (*X.shape[:2], network.n_units)
+        masks = tf.split(dropout_masks(shape, dropout_rate, stream), network.hidden_layer_sizes, axis=-1)
+    h = TRUNKS[network.architecture](network.trunk, w, h, masks)
+    constants = next((w[t.name] for t in network.tensors if t.role is Role.CONSTANT), None)
+    kernel, bias = w[network.output_kernel.name], network.output_bias
     if network.n_inducing:
         # One product for all members: they share the random features.
         fixed = (features[name] for name in ("feature_bias", "feature_kernel", "transposed"))
         h = _random_features(tf.reshape(h, (-1, network.hidden_width)), *fixed)
         h = tf.reshape(h, (*X.shape[:2], network.n_inducing))
-        return _product(h, w["kernel_out"]), w.get("constants")
-    return _affine(h, w["kernel_out"], w.get("bias_out")), w.get("constants")
+        return _product(h, kernel), constants
+    return _affine(h, kernel, None if bias is None else w[bias.name]), constants
 
 
 def views(flat, tensors):
@@ -56,13 +61,29 @@ def views(flat, tensors):
     return {t.name: tf.reshape(part, (flat.shape[0], *t.shape)) for t, part in zip(tensors, parts, strict=True)}
 
 
-def encode(X, bins, encoded=None):
-    """:func:`skuq._data.encoding.encode`, on tensors."""
-    slope, offset, lowest, highest = tf.unstack(bins)
-    some = X if encoded is None else tf.gather(X, tf.cast(encoded, tf.int32), axis=-1)
-    parts = tf.clip_by_value(some[..., None] * slope + offset, lowest, highest)
-    flat = tf.concat([tf.shape(X)[:-1], [bins.shape[1] * bins.shape[2]]], axis=0)
-    return tf.concat([X, tf.reshape(parts, flat)], axis=-1)
+def plain_layers(trunk: Trunk, w: Weights, h: tf.Tensor, masks: Sequence[tf.Tensor] | None) -> tf.Tensor:
+    """:meth:`skuq._model.trunk.Mlp.apply`, on tensors."""
+    act = ACTIVATIONS[trunk.activation]
+    for i, layer in enumerate(trunk.layout()):
+        h = act(_affine(h, w[layer.kernel], w[layer.bias]))
+        h = h if masks is None else h * masks[i]
+    return h
+
+
+def residual_layers(trunk: Trunk, w: Weights, h: tf.Tensor, masks: Sequence[tf.Tensor] | None) -> tf.Tensor:
+    """:meth:`skuq._model.trunk.Resnet.apply`, on tensors."""
+    act = ACTIVATIONS[trunk.activation]
+    for i, layer in enumerate(trunk.layout(), start=-1):
+        z = _affine(h, w[layer.kernel], w[layer.bias])
+        if layer.role is Role.PROJECTION:
+            h = z
+            continue
+        z = act(z)
+        h = h + (z if masks is None else z * masks[i])
+    return h
+
+
+TRUNKS = {Mlp.name: plain_layers, Resnet.name: residual_layers}
 
 
 def _affine(h, kernel, bias):
