@@ -72,6 +72,28 @@ def unwrap(estimator, X):
             return estimator, X
 
 
+def find_predictor(estimator):
+    """Predictor inside Pipelines, searches and the like; unlike :func:`unwrap` it needs no rows.
+
+    Of a ``TransformedTargetRegressor`` it is the one inside, whose attributes are in other units.
+    """
+    while True:
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, (RFE, *WRAPPERS)):
+            check_is_fitted(estimator)
+            estimator = estimator.estimator_
+        elif isinstance(estimator, TransformedTargetRegressor):
+            check_is_fitted(estimator)
+            estimator = estimator.regressor_
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        else:
+            return estimator
+
+
 def _call(method, estimator, X, **kwargs):
     predictor, X = unwrap(estimator, X)
     if isinstance(predictor, TransformedTargetRegressor):

@@ -108,6 +108,7 @@ def test_every_display_is_labelled_and_draws_again_where_it_is_told():
         assert display.plot(ax=ax) is display
         assert display.ax_ is ax, name
         assert_labelled(ax)
+        plt.close(ax.figure)
 
 
 def test_every_display_takes_axes():

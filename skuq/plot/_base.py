@@ -6,8 +6,6 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from ..composites import unwrap
-
 # Okabe & Ito (2008), "Color Universal Design": told apart with any kind of colour vision. Where two of them meet in one picture
 # they differ in lightness or in the shape of the mark too, so that a print in grey says the same.
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PINK = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
@@ -136,11 +134,6 @@ def take_output(values: Any, output: int | None, single_ndim: int, name: str) ->
     if not 0 <= chosen < n_outputs:
         raise ValueError(f"output must lie between 0 and {n_outputs - 1}, got {output!r}.")
     return values[:, chosen]
-
-
-def final_predictor(estimator: Any, X: Any) -> Any:
-    """Estimator at the end of a Pipeline, a search or a nest of them."""
-    return unwrap(estimator, X)[0]
 
 
 def is_numeric(values: np.ndarray) -> bool:

@@ -9,7 +9,7 @@ from scipy import stats
 from .. import composites, metrics
 from .._validation import check_levels
 from ..metrics._validation import check_weight, is_distribution
-from ._base import BLACK, BLUE, CHANCE, GREY, SKY, Display, effective_rows, final_predictor, name_of, take_output
+from ._base import BLACK, BLUE, CHANCE, GREY, SKY, Display, effective_rows, name_of, take_output
 
 LEVELS = tuple(np.round(np.linspace(0.05, 0.95, 19), 2).tolist())
 EXAMPLE = "For 50 % and 90 % pass coverages=(0.5, 0.9)."
@@ -99,7 +99,7 @@ class CoverageDisplay(Display):
         """
         levels = np.atleast_1d(check_levels("coverages", coverages, EXAMPLE))
         intervals = composites.predict_interval(estimator, X, coverage=levels.tolist())
-        name = type(final_predictor(estimator, X)).__name__ if name is None else name
+        name = type(composites.find_predictor(estimator)).__name__ if name is None else name
         return cls.from_predictions(
             y, intervals, coverages=coverages, sample_weight=sample_weight, output=output, name=name, ax=ax
         )
@@ -265,7 +265,7 @@ class PITDisplay(Display):
         -------
         PITDisplay
         """
-        name = type(final_predictor(estimator, X)).__name__ if name is None else name
+        name = type(composites.find_predictor(estimator)).__name__ if name is None else name
         return cls.from_predictions(
             y,
             composites.predict_dist(estimator, X),
@@ -445,7 +445,7 @@ class ReliabilityDisplay(Display):
             strategy=strategy,
             pos_label=pos_label,
             sample_weight=sample_weight,
-            name=type(final_predictor(estimator, X)).__name__ if name is None else name,
+            name=type(composites.find_predictor(estimator)).__name__ if name is None else name,
             ax=ax,
         )
 

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from ..composites import unwrap
+from ..composites import find_predictor, unwrap
 from ._base import BLACK, BLUE, CYCLE, DASHES, GREY, VERMILLION, Display, check_choice, feature_names
 
 
@@ -72,7 +72,7 @@ class LossCurveDisplay(Display):
         -------
         LossCurveDisplay
         """
-        predictor = _inside(estimator)
+        predictor = find_predictor(estimator)
         curve = getattr(predictor, "loss_curve_", None)
         if curve is None:
             raise TypeError(
@@ -374,23 +374,6 @@ class RegularizationPathDisplay(Display):
             if self.kind == "coef":
                 ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.18, 0.5))
         return self
-
-
-def _inside(estimator: Any) -> Any:
-    """Predictor inside Pipelines, searches and the like; no rows are passed through."""
-    while True:
-        if isinstance(estimator, Pipeline):
-            estimator = estimator.steps[-1][1]
-        elif hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif hasattr(estimator, "regressor_"):
-            estimator = estimator.regressor_
-        elif hasattr(estimator, "estimator_") and not hasattr(estimator, "loss_curve_"):
-            estimator = estimator.estimator_
-        elif type(estimator).__name__ == "FrozenEstimator":
-            estimator = estimator.estimator
-        else:
-            return estimator
 
 
 def _parameter_name(estimator: Any, name: str) -> str:

@@ -15,7 +15,6 @@ from ._base import (
     Display,
     check_choice,
     feature_names,
-    final_predictor,
     name_of,
     take_output,
     with_unit,
@@ -138,7 +137,7 @@ class RiskCoverageDisplay(Display):
             sample_weight=sample_weight,
             loss_name="error rate" if classifies else "mean absolute error",
             unit=unit,
-            name=type(final_predictor(estimator, X)).__name__ if name is None else name,
+            name=type(composites.find_predictor(estimator)).__name__ if name is None else name,
             ax=ax,
         )
 
