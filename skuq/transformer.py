@@ -55,7 +55,7 @@ class UncertaintyTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator
         Fitted on all rows.
     n_features_in_ : int
         Number of features seen in ``fit``.
-    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str, shape (n_features,)
         Names of the features, where X has them.
 
     See Also
