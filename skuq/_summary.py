@@ -73,13 +73,16 @@ def summary(estimator: Any, X: Any = None, y: Any = None, *, coverage: float = 0
     >>> import skuq
     >>> from sklearn.datasets import load_diabetes
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> model = skuq.ProbabilisticRegressor(max_iter=10, random_state=0, backend="auto").fit(X[:400], y[:400])
-    >>> print(skuq.summary(model, X[400:], y[400:]))
+    >>> model = skuq.ProbabilisticRegressor(max_iter=10, random_state=0).fit(X[:400], y[:400])
+    >>> found = skuq.summary(model, X[400:], y[400:])
+    >>> print(found)
     ProbabilisticRegressor
     ----------------------
+    backend ...
+    features 10 (9 encoded)
     ...
-    features ... 10 (9 encoded)
-    ...
+    >>> found.items["epochs"]
+    10
     """
     check_is_fitted(estimator)
     predictor = find_predictor(estimator)

@@ -52,7 +52,7 @@ class CoverageDisplay(Display):
     >>> mean, std = np.zeros(1000), np.ones(1000)
     >>> display = CoverageDisplay.from_predictions(rng.normal(size=1000), (mean, std), coverages=[0.5, 0.9])
     >>> display.observed.round(2)
-    array([0.51, 0.9 ])
+    array([0.51, 0.91])
     """
 
     def __init__(self, *, nominal: Any, observed: Any, n_rows: float, name: str | None = None) -> None:
