@@ -73,7 +73,7 @@ def assert_labelled(ax):
 def every_display(axes=None):
     """All displays, drawn once, by name, each in its own of the axes."""
     X, y = frame()
-    model = fitted("DeepEnsembleRegressor", "blitz" if "blitz" in skuq.backends.available() else "tensorflow")
+    model = fitted("DeepEnsembleRegressor", "auto")
     X = X.to_numpy()
     Xc, yc = classification()
     labels = classifier().fit(Xc, yc)

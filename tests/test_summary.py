@@ -39,7 +39,11 @@ def test_summary_says_what_was_fitted(backend):
 def test_summary_looks_into_pipelines_and_searches(names):
     X, y = classification()
     pipeline = make_pipeline(StandardScaler(), make("MCDropoutClassifier", "auto", calibration="temperature", **QUICK))
-    model = pipeline if names is None else GridSearchCV(pipeline, {"mcdropoutclassifier__alpha": [0.0]}, cv=2)
+    model = (
+        pipeline
+        if names is None
+        else GridSearchCV(pipeline, {"mcdropoutclassifier__alpha": [0.0]}, cv=2, error_score="raise")
+    )
     model.fit(X, y)
     found = skuq.summary(model, X, y)
     inner = (model if names is None else model.best_estimator_)[-1]
