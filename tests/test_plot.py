@@ -523,6 +523,27 @@ def test_errors_say_what_was_expected():
             call()
 
 
+def test_displays_of_numbers_say_no_to_classifiers():
+    X, y = classification()
+    codes = (y == "yes").astype(int)
+    model = make_pipeline(StandardScaler(), classifier()).fit(X, codes)
+    for display in (
+        plot.PredictionIntervalDisplay,
+        plot.DrawsDisplay,
+        plot.DensityDisplay,
+        plot.CoverageDisplay,
+        plot.PITDisplay,
+    ):
+        with pytest.raises(TypeError, match=f"{display.__name__} shows predictions of a number, got the classifier"):
+            display.from_estimator(model, X, codes)
+    with pytest.raises(TypeError, match="got class probabilities"):
+        plot.DensityDisplay.from_predictions(skuq.predict_dist(model, X))
+    with pytest.raises(ValueError, match="one distribution for each row"):
+        plot.DensityDisplay.from_predictions(stats.norm(0, 1))
+    with pytest.raises(ValueError, match=r"must be \(mean, std\)"):
+        plot.DensityDisplay.from_predictions((codes, codes, codes))
+
+
 def test_features_are_found_by_name_or_position():
     X, y = frame()
     model = regressor().fit(X.to_numpy(), y)

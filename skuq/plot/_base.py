@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.utils import _safe_indexing
 
 # Okabe & Ito (2008), "Color Universal Design": told apart with any kind of colour vision. Where two of them meet in one picture
@@ -139,6 +140,15 @@ def take_output(values: Any, output: int | None, single_ndim: int, name: str) ->
 def is_numeric(values: np.ndarray) -> bool:
     """Whether values can stand on a continuous axis."""
     return np.asarray(values).dtype.kind in "biufmM"
+
+
+def check_is_no_classifier(estimator: Any, display: str) -> None:
+    """Raise TypeError if `estimator` predicts labels, for a display of numbers."""
+    if is_classifier(estimator):
+        raise TypeError(
+            f"{display} shows predictions of a number, got the classifier {type(estimator).__name__}. For a classifier use "
+            f"ReliabilityDisplay, RiskCoverageDisplay, UncertaintySplitDisplay or SurfaceDisplay."
+        )
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:

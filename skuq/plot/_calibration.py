@@ -9,7 +9,18 @@ from scipy import stats
 from .. import composites, metrics
 from .._validation import check_levels
 from ..metrics._validation import check_weight, is_distribution
-from ._base import BLACK, BLUE, CHANCE, GREY, SKY, Display, effective_rows, name_of, take_output
+from ._base import (
+    BLACK,
+    BLUE,
+    CHANCE,
+    GREY,
+    SKY,
+    Display,
+    check_is_no_classifier,
+    effective_rows,
+    name_of,
+    take_output,
+)
 
 LEVELS = tuple(np.round(np.linspace(0.05, 0.95, 19), 2).tolist())
 EXAMPLE = "For 50 % and 90 % pass coverages=(0.5, 0.9)."
@@ -97,6 +108,7 @@ class CoverageDisplay(Display):
         -------
         CoverageDisplay
         """
+        check_is_no_classifier(estimator, cls.__name__)
         levels = np.atleast_1d(check_levels("coverages", coverages, EXAMPLE))
         intervals = composites.predict_interval(estimator, X, coverage=levels.tolist())
         name = type(composites.find_predictor(estimator)).__name__ if name is None else name
@@ -265,6 +277,7 @@ class PITDisplay(Display):
         -------
         PITDisplay
         """
+        check_is_no_classifier(estimator, cls.__name__)
         name = type(composites.find_predictor(estimator)).__name__ if name is None else name
         return cls.from_predictions(
             y,

@@ -10,6 +10,7 @@ from .. import composites
 from .._prediction.distributions import PredictiveMixture
 from .._validation import COVERAGE_EXAMPLE, check_levels
 from ..metrics._adapters import adapt, is_discrete
+from ..metrics._validation import check_distribution
 from ._base import (
     BLACK,
     BLUE,
@@ -18,6 +19,7 @@ from ._base import (
     VERMILLION,
     Display,
     check_choice,
+    check_is_no_classifier,
     is_numeric,
     legend_above,
     name_of,
@@ -142,6 +144,7 @@ class PredictionIntervalDisplay(Display):
         -------
         PredictionIntervalDisplay
         """
+        check_is_no_classifier(estimator, cls.__name__)
         intervals = composites.predict_interval(estimator, X, coverage=np.atleast_1d(coverage).tolist())
         y_pred = np.asarray(estimator.predict(X))
         if feature is None and np.shape(X)[1] == 1:
@@ -413,6 +416,7 @@ class DrawsDisplay(Display):
         -------
         DrawsDisplay
         """
+        check_is_no_classifier(estimator, cls.__name__)
         samples = composites.sample_y(estimator, X, n_samples=n_samples, random_state=random_state)
         values, feature_name = (None, None) if feature is None else take_feature(X, feature)
         return cls.from_predictions(
@@ -616,6 +620,7 @@ class DensityDisplay(Display):
         -------
         DensityDisplay
         """
+        check_is_no_classifier(estimator, cls.__name__)
         return cls.from_predictions(
             composites.predict_dist(estimator, X),
             y,
@@ -672,8 +677,12 @@ class DensityDisplay(Display):
                 "DensityDisplay shows the distribution of a number, got class probabilities. Use predict_proba, or "
                 "ReliabilityDisplay and SurfaceDisplay for a classifier."
             )
-        dist = stats.norm(*map(np.asarray, y_pred)) if isinstance(y_pred, tuple) else adapt(y_pred)
+        dist = adapt(y_pred) if not isinstance(y_pred, tuple) else check_distribution(y_pred, _like(y_pred[0]))[0]
         means = np.asarray(dist.mean())
+        if means.ndim == 0:
+            raise ValueError(
+                "y_pred must hold one distribution for each row, got a single one. Give it arrays of parameters."
+            )
         if not -len(means) <= row < len(means):
             raise ValueError(f"row must be one of {len(means)} rows, got {row!r}.")
         row = row % len(means)
@@ -765,6 +774,11 @@ class DensityDisplay(Display):
         ax.set_ylabel("probability" if self.discrete else with_unit("density", per_unit))
         ax.legend(frameon=False)
         return self
+
+
+def _like(values: Any) -> np.ndarray:
+    """Zeros of shape (n_rows, n_outputs) for as many values."""
+    return np.zeros(np.shape(values)).reshape(len(values), -1)
 
 
 def _is_scipy_count(dist: Any) -> bool:
