@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from .composites import find_predictor, predict_dist, predict_interval
+from .composites import find_predictor, find_trained, predict_dist, predict_interval
 
 # Parameters of the methods that say how many functions there are, where an estimator has them.
 COUNTS = ("n_members", "n_draws")
@@ -85,7 +85,7 @@ def summary(estimator: Any, X: Any = None, y: Any = None, *, coverage: float = 0
     10
     """
     check_is_fitted(estimator)
-    predictor = find_predictor(estimator)
+    predictor = find_trained(estimator)
     check_is_fitted(predictor)
     if not hasattr(predictor, "loss_curve_") or not hasattr(predictor, "backend_"):
         raise TypeError(
@@ -94,6 +94,9 @@ def summary(estimator: Any, X: Any = None, y: Any = None, *, coverage: float = 0
     if (X is None) != (y is None):
         raise ValueError("X and y belong together, got one of them.")
     items: dict[str, Any] = {"backend": predictor.backend_}
+    outermost = find_predictor(estimator)
+    if outermost is not predictor:
+        items["inside"] = type(outermost).__name__
     _add_data(items, predictor)
     _add_training(items, predictor)
     warnings = _look(predictor)
@@ -149,7 +152,8 @@ def _add_scores(items: dict, estimator: Any, predictor: Any, X: Any, y: Any, cov
         items[f"accuracy{rows}"] = float(estimator.score(X, y))
         items[f"ECE{rows}"] = metrics.ece(y, probabilities, **labels)
         return
-    items[f"NLL{rows}"] = metrics.nll(y, predict_dist(estimator, X))
+    if hasattr(find_predictor(estimator), "predict_dist"):
+        items[f"NLL{rows}"] = metrics.nll(y, predict_dist(estimator, X))
     held = metrics.coverage(y, predict_interval(estimator, X, coverage=coverage))
     items[f"coverage of {coverage:.0%}{rows}"] = f"{held:.1%}"
 

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skuq
 from skuq import metrics
+from skuq.calibration import ConformalRegressor
 
 QUICK = {"max_iter": 5}
 
@@ -51,6 +52,15 @@ def test_summary_looks_into_pipelines_and_searches(names):
     assert found.items["classes"] == 2
     assert found.items["draws"] == 16
     assert found.items["accuracy on 96 rows"] == sklearn.metrics.accuracy_score(y, model.predict(X))
+
+
+def test_summary_looks_into_conformal_wrappers():
+    X, y = regression()
+    wrapper = ConformalRegressor(make("ProbabilisticRegressor", "auto", **QUICK), random_state=0).fit(X[:80], y[:80])
+    found = skuq.summary(make_pipeline(wrapper).fit(X[:80], y[:80]), X[80:], y[80:], coverage=0.8)
+    assert (found.estimator, found.items["inside"]) == ("ProbabilisticRegressor", "ConformalRegressor")
+    held = metrics.coverage(y[80:], wrapper.predict_interval(X[80:], coverage=0.8))
+    assert found.items["coverage of 80% on 16 rows"] == f"{held:.1%}"
 
 
 def test_summary_warns_of_what_deserves_a_look():

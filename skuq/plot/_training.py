@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from ..composites import find_predictor, unwrap
+from ..composites import find_trained, unwrap
 from ._base import BLACK, BLUE, CYCLE, DASHES, GREY, VERMILLION, Display, check_choice, feature_names
 
 
@@ -72,7 +72,7 @@ class LossCurveDisplay(Display):
         -------
         LossCurveDisplay
         """
-        predictor = find_predictor(estimator)
+        predictor = find_trained(estimator)
         curve = getattr(predictor, "loss_curve_", None)
         if curve is None:
             raise TypeError(
