@@ -77,3 +77,5 @@ def test_pre_commit_uses_the_tested_versions_and_no_local_environment():
     tools = {"ruff-pre-commit": "ruff", "mirrors-mypy": "mypy", "import-linter": "import-linter"}
     found = {tools[repo["repo"].rpartition("/")[2]]: repo["rev"] for repo in PRE_COMMIT["repos"]}
     assert found == {tool: f"v{CONSTRAINTS[tool]}" for tool in tools.values()}
+    (mypy,) = (hook for repo in PRE_COMMIT["repos"] for hook in repo["hooks"] if hook["id"] == "mypy")
+    assert mypy["additional_dependencies"] == [f"numpy=={CONSTRAINTS['numpy']}"]
