@@ -7,7 +7,12 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Extras to install beside those of the tests: all, tensorflow, blitz, or none (make test EXTRAS=). Another choice needs `make clean`.
+EXTRAS ?= all
 DOCS_INSTALLED := .venv/.installed-docs
+COMMA := ,
+# Doctests train, so they need a backend.
+TESTS := -n 2 --dist loadgroup tests $(if $(EXTRAS),--doctest-modules skuq)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 # One target at a time, whatever MAKEFLAGS say.
@@ -25,7 +30,8 @@ export PIP_NO_INPUT := 1
 help:
 	@echo "make demo   install into .venv and run the five methods on real data"
 	@echo "make test   install into .venv and run lint, types and all tests"
-	@echo "make lint   ruff and mypy only"
+	@echo "make lint   ruff, mypy and the layers of imports only"
+	@echo "make coverage   all tests, and which lines they reach, into htmlcov"
 	@echo "make bench  install into .venv and time skuq beside the same work written by hand"
 	@echo "make bench-quality   score the defaults on the UCI splits, CLINC150 (both need the benchmark data) and tables of categories"
 	@echo "make docs   build docs/_build/html"
@@ -36,8 +42,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) -c '$(IS_NEW_ENOUGH)' || \
 		{ echo "skuq needs Python 3.11 or newer, got PYTHON='$(PYTHON)'. Pass PYTHON=/path/to/python." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt torch==2.13.0
-	$(PIP) install -c constraints.txt -e '.[all,test]'
+	$(if $(filter all blitz,$(EXTRAS)),$(PIP) install -c constraints.txt torch==2.13.0)
+	$(PIP) install -c constraints.txt -e '.[$(if $(EXTRAS),$(EXTRAS)$(COMMA))test]'
 	@touch $@
 
 $(DOCS_INSTALLED): $(INSTALLED)
@@ -50,13 +56,18 @@ demo: $(INSTALLED)
 
 .PHONY: test
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --doctest-modules tests skuq
+	$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: coverage
+coverage: $(INSTALLED)
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html $(TESTS)
 
 .PHONY: lint
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 .PHONY: docs
 docs: $(DOCS_INSTALLED)
@@ -74,4 +85,4 @@ bench-quality: $(INSTALLED)
 
 .PHONY: clean
 clean:
-	rm -rf .venv build dist skuq.egg-info docs/_build docs/api demo-output bench-output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist skuq.egg-info docs/_build docs/api demo-output bench-output .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache

@@ -5,6 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from . import likelihoods
 from ._prediction.distributions import PredictiveCategorical, PredictiveMixture, Uncertainty
+from ._summary import Summary, summary
+from ._versions import show_versions
 from .bnn import BNNClassifier, BNNRegressor
 from .composites import (
     predict,
@@ -19,6 +21,7 @@ from .deep_ensemble import DeepEnsembleClassifier, DeepEnsembleRegressor
 from .mc_dropout import MCDropoutClassifier, MCDropoutRegressor
 from .probabilistic import ProbabilisticClassifier, ProbabilisticRegressor
 from .sngp import SNGPClassifier, SNGPRegressor
+from .transformer import UncertaintyTransformer
 
 try:
     __version__ = version("skuq")
@@ -26,7 +29,7 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
 # Imported when first used, so that `import skuq` stays quick.
-_LAZY = ("calibration", "metrics", "scorers", "utils")
+_LAZY = ("calibration", "metrics", "plot", "scorers", "utils")
 
 
 def __getattr__(name):
@@ -52,7 +55,9 @@ __all__ = [
     "ProbabilisticRegressor",
     "SNGPClassifier",
     "SNGPRegressor",
+    "Summary",
     "Uncertainty",
+    "UncertaintyTransformer",
     "likelihoods",
     "predict",
     "predict_dist",
@@ -61,4 +66,6 @@ __all__ = [
     "predict_set",
     "predict_uncertainty",
     "sample_y",
+    "show_versions",
+    "summary",
 ]

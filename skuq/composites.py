@@ -73,6 +73,37 @@ def unwrap(estimator: Any, X: Any) -> tuple[Any, Any]:
             return estimator, X
 
 
+def find_predictor(estimator: Any) -> Any:
+    """Predictor inside Pipelines, searches and the like; unlike :func:`unwrap` it needs no rows.
+
+    Of a ``TransformedTargetRegressor`` it is the one inside, whose attributes are in other units. What wraps an estimator to
+    change its answers, as the conformal wrappers do, is itself the predictor.
+    """
+    while True:
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, (RFE, *WRAPPERS)):
+            check_is_fitted(estimator)
+            estimator = estimator.estimator_
+        elif isinstance(estimator, TransformedTargetRegressor):
+            check_is_fitted(estimator)
+            estimator = estimator.regressor_
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        else:
+            return estimator
+
+
+def find_trained(estimator: Any) -> Any:
+    """The estimator that was trained: as :func:`find_predictor`, and inside the conformal wrappers too."""
+    predictor = find_predictor(estimator)
+    while not hasattr(predictor, "loss_curve_") and hasattr(predictor, "estimator_"):
+        predictor = find_predictor(predictor.estimator_)
+    return predictor
+
+
 def _call(method: str, estimator: Any, X: Any, **kwargs: Any) -> Any:
     return _ask(method, estimator, *unwrap(estimator, X), kwargs)
 

@@ -1,7 +1,10 @@
-"""Threads of a parallel run; the table of estimators stands in ``_table.py``."""
+"""Threads of a parallel run, and what runs without a backend; the table of estimators stands in ``_table.py``."""
 
 import os
+import re
 from importlib import metadata
+
+import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two workers on two cores: more threads than that make tiny products several times slower.
@@ -18,3 +21,28 @@ except metadata.PackageNotFoundError:
     known = False
 if known:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_PART}".strip()
+
+# What training says where no backend is installed.
+NO_BACKEND = re.compile(r"No backend is installed|backend='\w+' needs .*, which is not installed")
+
+
+def skip_what_trains(item):
+    """Run a test; skip it if it wants to train and no backend is installed."""
+    try:
+        return (yield)
+    except ImportError as error:
+        from skuq import backends  # when used: the environment above is set first
+
+        if backends.available() or not NO_BACKEND.match(str(error)):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    return (yield from skip_what_trains(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    return (yield from skip_what_trains(item))
