@@ -97,8 +97,10 @@ class _SNGP(Estimator):
         classifier, and likelihoods other than the normal.""",
     )
 
-    def _network(self, n_features: int, encoding: Encoding, sizes: tuple[int, ...], head: Head) -> Network:
-        network = super()._network(n_features, encoding, sizes, head)
+    def _network(
+        self, n_features: int, encoding: Encoding, sizes: tuple[int, ...], head: Head, is_table: bool
+    ) -> Network:
+        network = super()._network(n_features, encoding, sizes, head, is_table)
         lossless = network.n_inputs <= network.hidden_width
         frozen = lossless if self.input_projection == "auto" else self.input_projection == "random"
         return replace(network, n_inducing=self.n_inducing, frozen_projection=frozen)

@@ -35,6 +35,10 @@ MANY_COPIES = 25
 WATCHED = 0.1
 
 
+# Of rows that are no table, and where nothing else is said.
+SILU = "silu"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pace:
     """How fast and how long to train a network with hidden layers.
@@ -63,6 +67,10 @@ class Auto:
         up, and hundreds of them diverge at the rate at which a fixed projection needs few steps. None: as ever.
     encodes : bool
         Whether inputs stand beside their bins, where nothing speaks against it.
+    smooth : bool
+        Whether what is smooth is to be found first: first kernels start small, and so are the bins of features of many values.
+    activation : str
+        Of the hidden layers of a network for a table.
     early_stopping : bool or "cross_fit"
         Of networks with hidden layers.
     only_noisy_tables : bool
@@ -80,6 +88,8 @@ class Auto:
     pace: Pace = Pace()
     trained_projection: Pace | None = None
     encodes: bool = False
+    smooth: bool = False
+    activation: str = SILU
     early_stopping: bool | str = "cross_fit"
     only_noisy_tables: bool = False
     n_siblings: int = 5
@@ -89,18 +99,21 @@ class Auto:
 
 # Where a network settles between the rows is worth more steps to a mean than to a class boundary, unless steps are dear.
 LONG = Pace(steps=400)
+# Labels are noisy: units that end flat fit less of the noise than those that grow without bound.
+CLASSES: dict[str, Any] = {"encodes": True, "activation": "tanh"}
+NUMBERS: dict[str, Any] = {"encodes": True, "smooth": True}
 ENSEMBLE: dict[str, Any] = {"early_stopping": True, "n_siblings": 0, "watched": 0.0}
 # Siblings of these are dear: several weight samples each, or a thousand random features. Two say when to stop well enough.
 BAYESIAN: dict[str, Any] = {"n_siblings": 2, "spreads": SPREADS}
 AUTO = {
-    "ProbabilisticClassifier": Auto(),
-    "ProbabilisticRegressor": Auto(pace=LONG, encodes=True),
-    "MCDropoutClassifier": Auto(spreads=SPREADS),
-    "MCDropoutRegressor": Auto(pace=LONG, encodes=True, spreads=SPREADS),
-    "DeepEnsembleClassifier": Auto(**ENSEMBLE),
-    "DeepEnsembleRegressor": Auto(pace=LONG, encodes=True, **ENSEMBLE),
-    "BNNClassifier": Auto(**BAYESIAN),
-    "BNNRegressor": Auto(encodes=True, **BAYESIAN),
+    "ProbabilisticClassifier": Auto(**CLASSES),
+    "ProbabilisticRegressor": Auto(pace=LONG, **NUMBERS),
+    "MCDropoutClassifier": Auto(**CLASSES, spreads=SPREADS),
+    "MCDropoutRegressor": Auto(pace=LONG, **NUMBERS, spreads=SPREADS),
+    "DeepEnsembleClassifier": Auto(**CLASSES, **ENSEMBLE),
+    "DeepEnsembleRegressor": Auto(pace=LONG, **NUMBERS, **ENSEMBLE),
+    "BNNClassifier": Auto(**CLASSES, **BAYESIAN),
+    "BNNRegressor": Auto(**NUMBERS, **BAYESIAN),
     # A second network would double the time of a fit.
     "SNGPClassifier": Auto(
         pace=Pace(steps=40),
@@ -189,6 +202,13 @@ def early_stopping_of(
     return False if auto.only_noisy_tables and needless else auto.early_stopping
 
 
+def activation_of(asked: str, auto: Auto, is_table: bool) -> str:
+    """Activation of the hidden layers."""
+    if asked != "auto":
+        return asked
+    return auto.activation if is_table else SILU
+
+
 def is_a_table(several: np.ndarray) -> bool:
     """Whether columns mean something by themselves, unlike those of embeddings: few have more than two different values."""
     return int(several.sum()) <= MAX_ENCODED
@@ -252,7 +272,11 @@ def sentences(auto: Auto) -> dict[str, str]:
             f'"piecewise_linear" where there are hidden layers and at most {MAX_ENCODED} features have more than two values, but '
             f"None under an L1 penalty, which selects features, and for likelihoods with a probability of zero"
         )
+    activation = f'"{auto.activation}"'
+    if auto.activation != SILU:
+        activation += f', "{SILU}" where the rows are no table{only}'
     return {
+        "activation": activation,
         "input_encoding": encoding,
         "batch_size": (
             f"about 1/{BATCHES} of the rows, between {low} and {high}; up to {LINEAR_BATCH}, all of them, for a linear model"
@@ -292,13 +316,22 @@ def _stopping(auto: Auto) -> str:
 
 def as_rst() -> str:
     """The table, as ``docs/defaults.rst`` shows it."""
-    header = ("estimator", "highest rate", "steps / n\\ :sup:`0.45`", "early stopping", "bins", "spreads of the draws")
+    header = (
+        "estimator",
+        "highest rate",
+        "steps / n\\ :sup:`0.45`",
+        "early stopping",
+        "activation",
+        "bins",
+        "spreads of the draws",
+    )
     rows = [header]
     for name, auto in AUTO.items():
         regressor = name.endswith("Regressor")
         spreads = f"{min(auto.spreads):g} to 1" if regressor and len(auto.spreads) > 1 else ""
         tables = " (tables with noise)" if auto.only_noisy_tables else ""
-        rows.append((name, _rate(auto), _steps(auto), _stopping(auto) + tables, "yes" if auto.encodes else "", spreads))
+        bins = ("small" if auto.smooth else "yes") if auto.encodes else ""
+        rows.append((name, _rate(auto), _steps(auto), _stopping(auto) + tables, auto.activation, bins, spreads))
     widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
     rule = "  ".join("=" * width for width in widths)
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

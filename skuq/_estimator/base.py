@@ -187,8 +187,9 @@ class Estimator(CallbackSupportMixin, Contract, BaseEstimator):
             x_standardizer = x_standardizer.without_column(exposure)
             several[exposure] = False
         before, fits = None if previous is None else previous.encoding, self._may_encode(target.likelihood)
-        encoding = encoding_of(self.get_params(deep=False), several, sizes, before, fits)
-        network = self._network(X.shape[1], encoding, sizes, target.head)
+        parameters = {**self.get_params(deep=False), "smooth": self._auto.smooth}
+        encoding = encoding_of(parameters, several, sizes, before, fits)
+        network = self._network(X.shape[1], encoding, sizes, target.head, is_a_table(several))
         scaled = x_standardizer.rows(X)
         # Weights that are trained further belong to the random features they were trained on.
         if previous is not None and previous.network == network:

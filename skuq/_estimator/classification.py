@@ -22,7 +22,8 @@ from .._prediction.distributions import (
 )
 from .._training.members import Members
 from .._validation import COVERAGE_EXAMPLE, check_levels, says_coverage
-from .parameters import estimator, parameter
+from .common import CommonParameters
+from .parameters import estimator, inherited, parameter
 from .state import Noise, Problem, Stretch
 from .targets import Labels, class_weights
 
@@ -59,6 +60,9 @@ class ClassifierTask(ClassifierMixin, Base):
         different rows, five further fits predict one fold each; beyond, the estimator itself holds rows out, a fifth or
         about 10000.""",
     )
+
+    # Labels say less of a row than numbers do.
+    n_bins: int = inherited(CommonParameters, "n_bins", 8)
 
     _attributes_doc = """
     classes_ : ndarray of shape (n_classes,)

@@ -24,10 +24,10 @@ class CommonParameters:
         Widths of the hidden layers; () is a linear model.""",
     )
     activation: str = parameter(
-        "silu",
-        [StrOptions(set(ACTIVATIONS))],
-        """{"identity", "relu", "tanh", "logistic", "silu", "gelu", "elu", "softplus"}
-        Activation of the hidden layers.""",
+        "auto",
+        [StrOptions({"auto", *ACTIVATIONS})],
+        """{"auto", "identity", "relu", "tanh", "logistic", "silu", "gelu", "elu", "softplus"}
+        Activation of the hidden layers. "auto": {auto}.""",
     )
     architecture: str = parameter(
         "mlp",

@@ -12,7 +12,7 @@ from .._model.posteriors import WeightPosterior
 from .._training.members import Members
 from ..backends import Knobs, Program
 from ..likelihoods import Likelihood
-from .auto import Auto
+from .auto import Auto, activation_of
 from .common import CommonParameters
 from .state import Noise, Problem, State
 from .targets import TargetReader
@@ -89,17 +89,19 @@ class Contract(CommonParameters, ABC):
 
     def _may_encode(self, likelihood: Likelihood | None) -> bool:
         """Whether ``input_encoding="auto"`` may encode the inputs; `likelihood` is None of a classifier."""
-        # An L1 penalty selects features, which bins would blur. A probability gains nothing from bins.
+        # An L1 penalty selects features, which bins would blur. A count's or an amount's zeros are few, and bins overfit them.
         if not self._auto.encodes or self._l1:
             return False
         return likelihood is None or not likelihood.has_zero_probability
 
-    def _network(self, n_features: int, encoding: Encoding, sizes: tuple[int, ...], head: Head) -> Network:
+    def _network(
+        self, n_features: int, encoding: Encoding, sizes: tuple[int, ...], head: Head, is_table: bool
+    ) -> Network:
         """The network to train."""
         return Network(
             n_features=n_features,
             hidden_layer_sizes=sizes,
-            activation=self.activation,
+            activation=activation_of(self.activation, self._auto, is_table),
             architecture=self.architecture,
             head=head,
             encoding=encoding.kind,
@@ -135,7 +137,9 @@ class Contract(CommonParameters, ABC):
         if previous is not None and previous.network == network and previous.parameters.shape[1] == n_parameters:
             return np.resize(previous.parameters, (len(rngs), n_parameters))
         raw_bias, constants = problem.target.marginal_fit()
-        return np.stack([network.initial_weights(rng, raw_bias, constants) for rng in rngs])
+        # An L1 penalty would hold at zero what starts near it.
+        small = self._auto.smooth and problem.is_table and not self._l1
+        return np.stack([network.initial_weights(rng, raw_bias, constants, small) for rng in rngs])
 
     def _refine(self, problem: Problem, members: Members, parameters: np.ndarray) -> np.ndarray:
         """Parameters of all networks, made better where a method knows how without another step of training."""

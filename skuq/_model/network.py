@@ -28,6 +28,9 @@ ARCHITECTURES = tuple(TRUNKS)
 # Mean squared norm of standardised rows after the projection under a Gaussian process: rows must stand a few length
 # scales apart, whatever their number of features, or the kernel sees them all alike or all apart.
 PROJECTED_NORM = 4.0
+# A first kernel that starts small does so as if each feature were this many. Units then see next to nothing at first, and grow along
+# the features that help; along features that are idle they stay small, and do not fit the noise.
+SMALL_START = 1000
 # Arrays by name; and dropout masks, (n_draws, n_units) or layer by layer.
 Weights = Mapping[str, np.ndarray]
 Masks = np.ndarray | Sequence[np.ndarray] | None
@@ -227,11 +230,21 @@ class Network(PicklesFields):
         """The head's learned constants in flat weights or parameters, (…, n_constants); they come last in both."""
         return flat[..., flat.shape[-1] - self.head.n_constants :]
 
-    def initial_weights(self, rng: np.random.Generator, raw_bias: np.ndarray, constants: np.ndarray) -> np.ndarray:
+    def initial_weights(
+        self, rng: np.random.Generator, raw_bias: np.ndarray, constants: np.ndarray, small: bool = False
+    ) -> np.ndarray:
         """One flat vector of starting weights, float32.
 
         Kernels are uniform as Glorot & Bengio 2010 (He et al. 2015 for relu-like units), biases zero, and the output
         layer starts small at `raw_bias`, the marginal fit, so that training begins from the right noise level.
+
+        Parameters
+        ----------
+        rng : Generator
+        raw_bias : ndarray of shape (head.n_raw,)
+        constants : ndarray of shape (head.n_constants,)
+        small : bool
+            Whether the first kernel starts small (`SMALL_START`).
         """
         flat = np.zeros((1, self.n_weights), np.float32)
         tensors = self.views(flat)
@@ -244,7 +257,7 @@ class Network(PicklesFields):
                 scale = np.sqrt(PROJECTED_NORM / min(tensor.shape))
                 tensors[tensor.name][0] = scale * orthonormal(tensor.shape, rng)
             else:
-                bound = self._initial_bound(tensor)
+                bound = self._initial_bound(tensor, small)
                 tensors[tensor.name][0] = rng.uniform(-bound, bound, tensor.shape)
         if self.output_bias is not None:
             tensors[self.output_bias.name][0] = raw_bias
@@ -254,12 +267,14 @@ class Network(PicklesFields):
         self.constants(flat)[...] = constants
         return flat[0]
 
-    def _initial_bound(self, kernel: Tensor) -> float:
+    def _initial_bound(self, kernel: Tensor, small: bool) -> float:
         """Largest starting weight of a kernel."""
         fan_in, fan_out = kernel.shape
         if kernel is self.input_kernel and self.encoding is not None:
             # Features that are not encoded start as small as those that are.
             fan_in = self.n_features * (1 + self.encoding.width)
+        if kernel is self.input_kernel and small and self.hidden_layer_sizes:
+            fan_in = self.n_features * SMALL_START
         if kernel.role is Role.PROJECTION and self.n_inducing:
             return np.sqrt(3 * PROJECTED_NORM / (fan_in * fan_out))
         if kernel.role is Role.HIDDEN and self.activation in RELU_LIKE:

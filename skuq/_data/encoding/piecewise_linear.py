@@ -14,9 +14,10 @@ import numpy as np
 
 from .base import InputEncoding
 
-# Variance of all bins of a feature together, beside 1 for the feature itself. Each bin's own is small, so that networks take
-# up what is smooth first.
-BINS_VARIANCE = 2.0
+# Variance of all bins of a feature together, beside 1 for the feature itself. Where bins stand between neighbouring values of a
+# feature of few values, they are all that there is between these; where they cut a feature of many values into stretches, a
+# smooth function of the feature itself is to be found first, and small bins are taken up late.
+BINS_VARIANCE, SMOOTH_VARIANCE = 2.0, 0.03
 # Edges nearer to each other than this, relative to their own size, are one: float32 could not tell values between them.
 RESOLUTION = 1e-4
 
@@ -26,14 +27,20 @@ class PiecewiseLinear(InputEncoding):
     """Bins between the quantiles of each encoded feature; `size` of them.
 
     The fixed array ``bins`` has shape (4, n_encoded, size): see :func:`fit_bins`.
+
+    Attributes
+    ----------
+    smooth : bool
+        Whether a smooth function of a feature of many values is to be found before its steps.
     """
 
     name: ClassVar[str] = "piecewise_linear"
+    smooth: bool = False
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> Self:
         """Encoding of ``n_bins`` bins."""
-        return cls(parameters["n_bins"])
+        return cls(parameters["n_bins"], smooth=parameters["smooth"])
 
     @property
     def width(self) -> int:
@@ -46,7 +53,7 @@ class PiecewiseLinear(InputEncoding):
 
     def fit(self, X: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
         """Bins of each column."""
-        return {"bins": fit_bins(X, weight, self.size)}
+        return {"bins": fit_bins(X, weight, self.size, self.smooth)}
 
     def fill(
         self, X: np.ndarray, weights: Mapping[str, np.ndarray], fixed: Mapping[str, np.ndarray], out: np.ndarray
@@ -58,7 +65,7 @@ class PiecewiseLinear(InputEncoding):
         np.clip(out, lowest, highest, out=out)
 
 
-def fit_bins(X: np.ndarray, weight: np.ndarray, n_bins: int) -> np.ndarray:
+def fit_bins(X: np.ndarray, weight: np.ndarray, n_bins: int, smooth: bool = False) -> np.ndarray:
     """Bins of each column between its weighted quantiles.
 
     Parameters
@@ -66,6 +73,8 @@ def fit_bins(X: np.ndarray, weight: np.ndarray, n_bins: int) -> np.ndarray:
     X : ndarray of shape (n_rows, n_features), float32
     weight : ndarray of shape (n_rows,)
     n_bins : int
+    smooth : bool
+        Whether the bins of features of more values than bins are small.
 
     Returns
     -------
@@ -83,7 +92,8 @@ def fit_bins(X: np.ndarray, weight: np.ndarray, n_bins: int) -> np.ndarray:
             continue
         width = np.diff(edges)
         mean, variance = _moments_of_parts(values, own, edges)
-        scale = np.sqrt(BINS_VARIANCE / n_bins / variance)
+        together = SMOOTH_VARIANCE if smooth and len(width) == n_bins else BINS_VARIANCE
+        scale = np.sqrt(together / n_bins / variance)
         bins[:, j, : len(width)] = (
             scale / width,
             -scale * (edges[:-1] / width + mean),
