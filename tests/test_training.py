@@ -189,7 +189,15 @@ class Moments:
 def test_a_collector_of_ones_own_keeps_what_it_wants(learning_rate):
     truth = np.array([1.0, -2.0, 0.0, 3.0])
     rows = Rows(np.zeros((64, 1), np.float32), np.zeros((64, 1), np.float32), np.ones(64), np.ones(64, int))
-    schedule = Schedule(400, 16, 0.01, learning_rate, True, 0.0, 1000)
+    schedule = Schedule(
+        n_epochs=400,
+        batch_size=16,
+        learning_rate_init=0.01,
+        learning_rate=learning_rate,
+        shuffle=True,
+        tol=0.0,
+        patience=1000,
+    )
     parts, rngs = [Part(np.arange(64))] * 3, [np.random.default_rng(m) for m in range(3)]
     outcome = train(Noisy(3, truth), rows, parts, schedule, rngs, Moments(400, 5))
     # Of 200 epochs, whose parameters are the truth with normal noise of variance 1.
