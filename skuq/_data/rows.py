@@ -215,6 +215,24 @@ class Standardizer:
         """Send columns that never varied to zero whatever their value: nothing was learned of them."""
         return Standardizer(self.shift, np.where(self.constant, np.inf, self.scale))
 
+    def with_equal_gaps(self, X: Any, two_valued: np.ndarray) -> "Standardizer":
+        """Let the two values of each of these columns stand 2 apart, as two equally frequent ones do.
+
+        In units of its standard deviation the rarer of two values lies 1/√p away, p its share: a network then learns most from
+        the few rows of a rare category, and their noise by heart.
+
+        Parameters
+        ----------
+        X : {ndarray, CSR matrix} of shape (n_rows, n_columns)
+            The rows that were standardised.
+        two_valued : ndarray of bool, shape (n_columns,)
+        """
+        low, high = X.min(axis=0), X.max(axis=0)
+        if sparse.issparse(X):
+            low, high = low.toarray().ravel(), high.toarray().ravel()
+        gap = high.astype(float) - low
+        return Standardizer(self.shift, np.where(two_valued & (gap > 0), gap / 2, self.scale), self.constant)
+
     def without_column(self, column: int) -> "Standardizer":
         """Send one column to zero: it is no feature."""
         scale = self.scale.astype(float)

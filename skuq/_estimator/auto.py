@@ -30,6 +30,8 @@ PATIENCE, LEAST_PATIENCE = 0.6, 10
 MAX_ENCODED = 64
 # Rows that each different one stands for, above which a network that fits each exactly errs by less than 1/50 nat a row.
 MANY_COPIES = 25
+# Weights of a network, above which five siblings beside it would need more memory than a table of that width takes.
+MOST_SIBLING_WEIGHTS = 2**20
 # Share of the epochs, the rate still rising, in which every epoch is scored: what is mostly noise is at its best there and soon
 # past it.
 WATCHED = 0.1
@@ -71,6 +73,8 @@ class Auto:
         Whether what is smooth is to be found first: first kernels start small, and so are the bins of features of many values.
     activation : str
         Of the hidden layers of a network for a table.
+    equal_gaps : bool
+        Whether the two values of each two-valued feature stand equally far apart, rare or not, where there are hidden layers.
     early_stopping : bool or "cross_fit"
         Of networks with hidden layers.
     only_noisy_tables : bool
@@ -90,6 +94,7 @@ class Auto:
     encodes: bool = False
     smooth: bool = False
     activation: str = SILU
+    equal_gaps: bool = True
     early_stopping: bool | str = "cross_fit"
     only_noisy_tables: bool = False
     n_siblings: int = 5
@@ -121,9 +126,10 @@ AUTO = {
         early_stopping=True,
         only_noisy_tables=True,
         n_siblings=2,
+        equal_gaps=False,
     ),
-    # The kernel's distances are to be those of the features: no bins.
-    "SNGPRegressor": Auto(pace=Pace(rate=0.01), n_siblings=2),
+    # The kernel's distances are to be those of the features, each of variance 1: no bins.
+    "SNGPRegressor": Auto(pace=Pace(rate=0.01), n_siblings=2, equal_gaps=False),
 }
 
 
@@ -199,7 +205,10 @@ def early_stopping_of(
     if not network.hidden_layer_sizes:
         return False
     needless = not is_table or copies.sum(dtype=float) >= MANY_COPIES * len(copies)
-    return False if auto.only_noisy_tables and needless else auto.early_stopping
+    if auto.only_noisy_tables and needless:
+        return False
+    is_wide = auto.early_stopping == "cross_fit" and network.n_weights > MOST_SIBLING_WEIGHTS
+    return True if is_wide else auto.early_stopping
 
 
 def activation_of(asked: str, auto: Auto, is_table: bool) -> str:
@@ -310,7 +319,7 @@ def _steps(auto: Auto) -> str:
 
 def _stopping(auto: Auto) -> str:
     if auto.early_stopping == "cross_fit":
-        return f'"cross_fit" with {auto.n_siblings} siblings'
+        return f'"cross_fit" with {auto.n_siblings} siblings (True above 2^20 weights)'
     return "True, each member with another fold" if not auto.n_siblings else f"{auto.early_stopping}"
 
 

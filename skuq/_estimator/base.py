@@ -176,13 +176,16 @@ class Estimator(CallbackSupportMixin, Contract, BaseEstimator):
         previous: State | None,
     ) -> Problem:
         """Standardise the rows and write down the network and the seeds."""
+        several, exposure = many_valued(X), target.output.exposure
         if previous is not None:
             x_standardizer = previous.x_standardizer
         elif self.standardize:
-            x_standardizer = Standardizer.fit(X, weight).without_constants()
+            x_standardizer = Standardizer.fit(X, weight)
+            if self._auto.equal_gaps and sizes:
+                x_standardizer = x_standardizer.with_equal_gaps(X, ~several & ~x_standardizer.constant)
+            x_standardizer = x_standardizer.without_constants()
         else:
             x_standardizer = Standardizer.identity(X.shape[1])
-        several, exposure = many_valued(X), target.output.exposure
         if exposure is not None:
             x_standardizer = x_standardizer.without_column(exposure)
             several[exposure] = False

@@ -19,6 +19,7 @@ def as_fitted(state: State) -> Fitted:
         y_shift=output.standardizer.shift,
         y_scale=output.standardizer.scale,
         noise_scale=noise.scale[0, 0],
+        noise_power=noise.power[0, 0],
         noise_limit=noise.limit[0, 0],
         log_target=output.likelihood is not None and output.likelihood.target_transform == "log",
         temperature=calibration.temperature,

@@ -1,6 +1,7 @@
 """What regression adds to a method: the likelihood, targets, and predictions in y's units."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
@@ -86,37 +87,36 @@ class RegressorTask(RegressorMixin, Base):
         return Values(likelihood=likelihood, exposure=exposure, single=single), y
 
     def _fit_noise(self, problem: Problem, members: Members, parameters: np.ndarray) -> tuple[Noise, float]:
-        scale, spread = self._fit_scale(problem, members, parameters)
-        return Noise(scale=scale, limit=self._scale_limit(problem, members, parameters, scale, spread)), spread
+        noise, spread = self._fit_scale(problem, members, parameters)
+        return replace(noise, limit=self._scale_limit(problem, members, parameters, noise, spread)), spread
 
-    def _fit_scale(self, problem: Problem, members: Members, parameters: np.ndarray) -> tuple[np.ndarray, float]:
-        """Factor of the learned noise, (1, 1, n_outputs), and share of the draws' spread, that held-out rows ask for."""
+    def _fit_scale(self, problem: Problem, members: Members, parameters: np.ndarray) -> tuple[Noise, float]:
+        """What the learned noise becomes, and the share of the draws' spread, that held-out rows ask for."""
         likelihood, rows = family_of(problem.target.output), problem.rows
         if not (likelihood.learns_scale and members.holds_out):
-            return np.ones((1, 1, 1)), 1.0
+            return Noise(), 1.0
         likelihood = likelihood.on_training_scale()
 
         held_out = [members.held_out[m] for m in members.scored]
         if len(members.kept) > 1:
             index = np.concatenate([part.rows for part in held_out])
             mixture = self._training_mixture(problem, members, parameters, members.kept, index)
-            return ensemble_factor(likelihood, mixture, rows, held_out)[None, None], 1.0
-        best_loss, best = np.inf, (np.ones(1), 1.0)
+            return Noise.of(*ensemble_factor(likelihood, mixture, rows, held_out)), 1.0
+        best_loss, best = np.inf, (Noise(), 1.0)
         for spread in self._auto.spreads:
             mixtures = [
                 self._training_mixture(problem, members, parameters, [m], part.rows, spread)
                 for m, part in zip(members.scored, held_out, strict=True)
             ]
-            factor, loss = fit_siblings(likelihood, mixtures, rows, held_out)
+            factor, power, loss = fit_siblings(likelihood, mixtures, rows, held_out)
             if loss < best_loss - NOTICEABLE:
-                best_loss, best = loss, (factor, spread)
+                best_loss, best = loss, (Noise.of(factor, power), spread)
             elif loss > best_loss:
                 break
-        factor, spread = best
-        return factor[None, None], spread
+        return best
 
     def _scale_limit(
-        self, problem: Problem, members: Members, parameters: np.ndarray, noise_scale: np.ndarray, spread: float
+        self, problem: Problem, members: Members, parameters: np.ndarray, noise: Noise, spread: float
     ) -> np.ndarray:
         """Largest noise scale, (1, 1, n_outputs), that held-out rows support; infinite but for a log-normal."""
         target, likelihood = problem.target, family_of(problem.target.output)
@@ -129,7 +129,7 @@ class RegressorTask(RegressorMixin, Base):
         mixtures = []
         for m, part in zip(networks, parts, strict=True):
             own = self._training_mixture(problem, members, parameters, [m], part.rows, spread)
-            mixtures.append({**own, "scale": own["scale"] * noise_scale})
+            mixtures.append({**own, "scale": noise.of_scale(own["scale"])})
         return scale_limit(likelihood.on_training_scale(), mixtures, problem.rows, parts, target.standardizer.scale)
 
     def _training_mixture(
@@ -161,7 +161,7 @@ class RegressorTask(RegressorMixin, Base):
         output, noise = self._state.output, self._state.noise
         likelihood = family_of(output)
         if likelihood.learns_scale:
-            parameters = {**parameters, "scale": np.minimum(parameters["scale"] * noise.scale, noise.limit)}
+            parameters = {**parameters, "scale": noise.of_scale(parameters["scale"])}
         y = output.standardizer
         parameters = likelihood.to_target_units(parameters, y.shift, y.scale)
         return PredictiveMixture(likelihood, parameters, output.single, model_variance)

@@ -143,13 +143,27 @@ class Noise:
     Attributes
     ----------
     scale : ndarray of shape (1, 1, n_outputs)
-        Factor of the learned scale.
+        Factor of the learned scale, after its power.
+    power : ndarray of shape (1, 1, n_outputs)
+        Power of the learned scale: below 1, scales differ less from row to row than the network says.
     limit : ndarray of shape (1, 1, n_outputs)
         Largest scale, after that factor, that these rows support; infinite where it is not limited.
     """
 
     scale: np.ndarray = field(default_factory=lambda: np.ones((1, 1, 1)))
+    power: np.ndarray = field(default_factory=lambda: np.ones((1, 1, 1)))
     limit: np.ndarray = field(default_factory=lambda: np.full((1, 1, 1), np.inf))
+
+    @classmethod
+    def of(cls, factor: np.ndarray, power: np.ndarray) -> "Noise":
+        """Noise of a factor and a power for each output, (n_outputs,)."""
+        return cls(scale=factor[None, None], power=power[None, None])
+
+    def of_scale(self, scale: np.ndarray) -> np.ndarray:
+        """What a learned scale, (n_draws, n_rows, n_outputs), becomes."""
+        if np.any(self.power != 1):
+            scale = scale**self.power
+        return np.minimum(scale * self.scale, self.limit)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,8 @@ ARCHITECTURES = tuple(TRUNKS)
 # Mean squared norm of standardised rows after the projection under a Gaussian process: rows must stand a few length
 # scales apart, whatever their number of features, or the kernel sees them all alike or all apart.
 PROJECTED_NORM = 4.0
-# A first kernel that starts small does so as if each feature were this many. Units then see next to nothing at first, and grow along
-# the features that help; along features that are idle they stay small, and do not fit the noise.
+# A first kernel that starts small does so as if each feature were this many. Units then see next to nothing at first, and grow
+# along the features that help; along features that are idle they stay small, and do not fit the noise.
 SMALL_START = 1000
 # Arrays by name; and dropout masks, (n_draws, n_units) or layer by layer.
 Weights = Mapping[str, np.ndarray]

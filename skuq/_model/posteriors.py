@@ -243,6 +243,8 @@ class Fitted:
         for classifiers. For the log-normal they are in units of log y.
     noise_scale : ndarray of shape (n_outputs,) or (1,)
         Factor of the head's scale, from held-out rows.
+    noise_power : ndarray of shape (n_outputs,) or (1,)
+        Power of the head's scale, before that factor.
     noise_limit : ndarray of shape (n_outputs,) or (1,)
         Largest scale after that factor; infinite where it is not limited.
     log_target : bool
@@ -263,6 +265,7 @@ class Fitted:
     y_shift: np.ndarray
     y_scale: np.ndarray
     noise_scale: np.ndarray = field(default_factory=lambda: np.ones(1))
+    noise_power: np.ndarray = field(default_factory=lambda: np.ones(1))
     noise_limit: np.ndarray = field(default_factory=lambda: np.full(1, np.inf))
     log_target: bool = False
     temperature: float = 1.0

@@ -1,4 +1,4 @@
-"""How large the noise is: one factor of the learned noise for each target, from rows that training did not see.
+"""How large the noise is: one factor and one power of the learned noise for each target, from rows that training did not see.
 
 A network's residuals on its own training rows understate the noise, so its held-out rows decide. What they must fit is
 the predictive mixture that the estimator will answer with, draws and members included, not one network's noise: where
@@ -30,6 +30,12 @@ FAR_AWAY, WORSE = 5.0, 2.0
 SPREADS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.1)
 # Nats by which a narrower spread must be better before held-out rows are believed.
 NOTICEABLE = 0.01
+# Powers of the learned scales among which held-out rows choose: 1 leaves them as they are, 0 makes them all one; and the nats
+# that a smaller one must gain.
+POWERS, POWER_GAIN = (1.0, 0.75, 0.5, 0.25, 0.0), 0.002
+# An ensemble's standard deviation stays within this ratio of that of its errors; and the nats that this may cost where held-out
+# rows take the scales as they are.
+MOST_APART, TRIFLE = 1.15, 0.0005
 # Shares of the scales at held-out rows at which a limit of them is sought.
 LIMIT_LEVELS = (0.9, 0.95, 0.98, 1.0)
 
@@ -103,19 +109,47 @@ def coverage_factor(
         low, high = np.where(short, middle, low), np.where(short, high, middle)
     wanted = start * np.sqrt(low * high)
     each = zip(_by_output(likelihood, parameters, y, weight), start, wanted, strict=True)
-    return np.array([_affordable(loss, likeliest, factor) for (loss, *_), likeliest, factor in each])
+    return np.array([_affordable(loss, likeliest, factor, AFFORDABLE) for (loss, *_), likeliest, factor in each])
 
 
-def _affordable(loss: Callable[[float], float], likeliest: float, wanted: float) -> float:
-    """`wanted`, or a factor between it and the likeliest, the nearer to the likeliest the more `wanted` costs."""
-    cost = loss(wanted) - loss(likeliest)
-    share = AFFORDABLE / cost if cost > AFFORDABLE else 1.0
-    return float(likeliest * (wanted / likeliest) ** share)
+def _affordable(loss: Callable[[float], float], now: float, wanted: float, most: float) -> float:
+    """`wanted`, or a factor between it and `now`, the nearer to `now` the more nats over `most` it costs."""
+    cost = loss(wanted) - loss(now)
+    share = most / cost if cost > most else 1.0
+    return float(now * (wanted / now) ** share)
+
+
+def flattened_factor(
+    likelihood: Likelihood, parameters: dict[str, np.ndarray], y: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Factor and power of the learned scales that maximise the likelihood, (n_outputs,) each: σ(x) becomes factor · σ(x)^power.
+
+    A network may believe that the noise is large near the few rows of training whose targets lie far out, though it is the same
+    everywhere. Rows that it has not seen then prefer scales that differ less (a power below 1), or not at all (0).
+
+    Parameters are those of :func:`mixture_factor`.
+    """
+    parameters = {name: np.broadcast_to(values, parameters["loc"].shape) for name, values in parameters.items()}
+    chosen = []
+    for j in range(y.shape[1]):
+        own, target = {name: values[..., [j]] for name, values in parameters.items()}, y[:, [j]]
+        best = (np.inf, 1.0, 1.0)
+        for power in POWERS:
+            flattened = {**own, "scale": own["scale"] ** power}
+            factor = float(mixture_factor(likelihood, flattened, target, weight)[0])
+            ((loss, *_),) = _by_output(likelihood, flattened, target, weight)
+            now = loss(factor)
+            if now > best[0] - POWER_GAIN:
+                break
+            best = (now, factor, power)
+        chosen.append(best[1:])
+    factor, power = np.array(chosen).T
+    return factor, power
 
 
 def fit_siblings(
     likelihood: Likelihood, mixtures: list[dict[str, np.ndarray]], rows: Rows, held_out: list[Part]
-) -> tuple[np.ndarray, float]:
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Fit the noise of an estimator whose siblings hold rows out: one factor for all siblings' rows.
 
     The siblings' rows are few, and a quantile of few rows is rough: the factor is the geometric mean of those that serve the
@@ -132,26 +166,28 @@ def fit_siblings(
 
     Returns
     -------
-    factor : ndarray of shape (n_outputs,)
+    factor, power : ndarray of shape (n_outputs,)
+        The noise's scale σ(x) becomes factor · σ(x)^power.
     loss : float
-        Least mean of −log p of the held-out rows under the mixtures with any factor, in nats.
+        Least mean of −log p of the held-out rows under the mixtures with any factor and power, in nats.
     """
     y, weight = targets_and_weights(rows, held_out)
     joined = {
         name: np.concatenate([np.broadcast_to(own[name], own["loc"].shape) for own in mixtures], axis=1)
         for name in mixtures[0]
     }
-    likeliest = mixture_factor(likelihood, joined, y, weight)
+    likeliest, power = flattened_factor(likelihood, joined, y, weight)
+    joined["scale"] = joined["scale"] ** power
     density = likelihood.logpdf(y, {**joined, "scale": joined["scale"] * likeliest})
     log_mean = logsumexp(density, axis=0) - np.log(len(density))
     loss = -float(np.average(log_mean.sum(axis=-1), weights=weight))
-    return np.sqrt(likeliest * coverage_factor(likelihood, joined, y, weight, likeliest)), loss
+    return np.sqrt(likeliest * coverage_factor(likelihood, joined, y, weight, likeliest)), power, loss
 
 
 def ensemble_factor(
     likelihood: Likelihood, parameters: dict[str, np.ndarray], rows: Rows, held_out: list[Part]
-) -> np.ndarray:
-    """Factor of the noise of an ensemble whose members each hold other rows out, (n_outputs,).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Factor and power of the noise of an ensemble whose members each hold other rows out, (n_outputs,) each.
 
     Only one member has not seen a given row, but the ensemble's answer at a new row is the mixture of all. That mixture
     is imitated at each held-out row: the member that has not seen it says where the mixture lies, the others how the
@@ -192,8 +228,47 @@ def ensemble_factor(
     log_scale = np.log(np.broadcast_to(parameters["scale"], loc.shape))
     told = log_scale.sum(axis=0, where=counted) / n_others - log_scale[holder, np.arange(len(holder))]
     scale = np.exp(np.where(has_seen, log_scale - told, log_scale))
-    imitated = likelihood, {**parameters, "loc": deviation, "scale": scale}, error, weight
-    return coverage_factor(*imitated, mixture_factor(*imitated))
+    mixture = {**parameters, "loc": deviation, "scale": scale}
+    likeliest, power = flattened_factor(likelihood, mixture, error, weight)
+    mixture["scale"] = scale**power
+    factor = coverage_factor(likelihood, mixture, error, weight, likeliest)
+    alone = {name: np.broadcast_to(v, loc.shape)[holder, np.arange(len(holder))] for name, v in parameters.items()}
+    alone["scale"] = alone["scale"] ** power
+    wanted = moment_factor(likelihood.var(alone), unseen, y - foreign, weight, factor)
+    # Scales that held-out rows take as they are know where errors are large, and the likelihood is to be trusted.
+    each = zip(_by_output(likelihood, mixture, error, weight), factor, wanted, power, strict=True)
+    return np.array([_affordable(loss, now, to, TRIFLE) if p == 1 else to for (loss, *_), now, to, p in each]), power
+
+
+def moment_factor(
+    noise: np.ndarray, between: np.ndarray, error: np.ndarray, weight: np.ndarray, factor: np.ndarray
+) -> np.ndarray:
+    """The factor of the noise next to `factor` with which the predictive variance is that of the errors, (n_outputs,).
+
+    The likelihood of a mixture of wide and narrow members hardly depends on how wide the wide ones are, so their variance may be
+    anything. A ratio of standard deviations up to `MOST_APART` stands, beyond one standard error of the errors' mean square.
+
+    Parameters
+    ----------
+    noise : ndarray of shape (n_rows, n_outputs)
+        Variance of the noise, before the factor, that members say of rows which they have not seen.
+    between : ndarray of shape (n_outputs,)
+        Variance of the members' locations at such rows.
+    error : ndarray of shape (n_rows, n_outputs)
+        Of the members at such rows.
+    weight : ndarray of shape (n_rows,)
+    factor : ndarray of shape (n_outputs,)
+    """
+    square = np.average(error**2, axis=0, weights=weight)
+    share = (weight / weight.sum())[:, None]
+    doubt = np.sqrt(((share * (error**2 - square)) ** 2).sum(axis=0)) / np.maximum(square, np.finfo(float).tiny)
+    mean = np.average(noise, axis=0, weights=weight)
+    known = np.isfinite(mean) & (mean > 0)  # some families have no variance
+    mean = np.where(known, mean, 1.0)
+    low = np.maximum(square * np.maximum(1 - doubt, 0) / MOST_APART**2 - between, 0)
+    # At least a quarter of the mean square is noise, as above.
+    high = np.maximum(square * (1 + doubt) * MOST_APART**2 - between, 0.25 * square)
+    return np.where(known, np.clip(factor, np.sqrt(low / mean), np.sqrt(high / mean)), factor)
 
 
 def _members_apart(

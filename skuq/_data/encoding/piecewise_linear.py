@@ -17,7 +17,7 @@ from .base import InputEncoding
 # Variance of all bins of a feature together, beside 1 for the feature itself. Where bins stand between neighbouring values of a
 # feature of few values, they are all that there is between these; where they cut a feature of many values into stretches, a
 # smooth function of the feature itself is to be found first, and small bins are taken up late.
-BINS_VARIANCE, SMOOTH_VARIANCE = 2.0, 0.03
+BINS_VARIANCE, SMOOTH_VARIANCE = 2.0, 0.1
 # Edges nearer to each other than this, relative to their own size, are one: float32 could not tell values between them.
 RESOLUTION = 1e-4
 

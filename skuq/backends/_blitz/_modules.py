@@ -175,18 +175,15 @@ class LikelihoodHead(nn.Module):
         super().__init__()
         self.layout, self.log_target = fitted.network.head, fitted.log_target
         self.constants = nn.Parameter(torch.tensor(constants, dtype=torch.float32))
-        buffers = {
-            name: getattr(fitted, name) for name in ("fixed", "y_shift", "y_scale", "noise_scale", "noise_limit")
-        }
-        for name, value in buffers.items():
-            self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
+        for name in ("fixed", "y_shift", "y_scale", "noise_scale", "noise_power", "noise_limit"):
+            self.register_buffer(name, torch.tensor(np.asarray(getattr(fitted, name), dtype=np.float32)))
 
     def forward(self, raw, exposure=None):
         """Return the distribution for raw outputs of shape (n_rows, n_raw) and exposures of shape (n_rows, 1), if any."""
         p = link_parameters(self.layout, raw, self.constants, self.fixed)
         likelihood = self.layout.density.likelihood
         if likelihood.learns_scale:
-            p["scale"] = torch.minimum(p["scale"] * self.noise_scale, self.noise_limit)
+            p["scale"] = torch.minimum(p["scale"] ** self.noise_power * self.noise_scale, self.noise_limit)
         p = likelihood.to_target_units(p, self.y_shift, self.y_scale)
         if exposure is not None:
             p = self.layout.exposed(p, exposure.to(raw.dtype))

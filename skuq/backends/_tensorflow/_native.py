@@ -280,8 +280,8 @@ class AppendExposure(tf_keras.layers.Layer):
 def _in_target_units(fitted):
     """Return the function from raw outputs, constants beside them, (and exposures), to the distribution of y in its own units."""
     head = fitted.network.head
-    arrays = (fitted.fixed, fitted.y_shift, fitted.y_scale, fitted.noise_scale, fitted.noise_limit)
-    fixed, shift, scale, noise, limit = (tf.constant(a, tf.float32) for a in arrays)
+    arrays = (fitted.fixed, fitted.y_shift, fitted.y_scale, fitted.noise_scale, fitted.noise_power, fitted.noise_limit)
+    fixed, shift, scale, noise, power, limit = (tf.constant(a, tf.float32) for a in arrays)
 
     def make_distribution(t):
         stop = head.n_raw + head.n_constants
@@ -289,7 +289,7 @@ def _in_target_units(fitted):
         parameters = {k: v[:, 0] for k, v in link_parameters(head, raw, constants, fixed).items()}
         likelihood = head.density.likelihood
         if likelihood.learns_scale:
-            parameters["scale"] = tf.minimum(parameters["scale"] * noise, limit)
+            parameters["scale"] = tf.minimum(parameters["scale"] ** power * noise, limit)
         parameters = likelihood.to_target_units(parameters, shift, scale)
         if head.has_exposure:
             parameters = head.exposed(parameters, t[:, stop:])
