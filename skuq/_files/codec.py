@@ -282,7 +282,7 @@ class Decoder:
             raise ValueError(f"its {kind.__name__} lacks {missing}")
         return kind(**given)
 
-    def _with_attributes(self, kind: type, node: Json) -> Any:
+    def _with_attributes(self, kind: Any, node: Json) -> Any:
         made = kind.__new__(kind)
         # A parameter that an older version did not have is at its default.
         defaults = {
@@ -293,7 +293,7 @@ class Decoder:
         given = {name: self.value(part) for name, part in node["attributes"].items()}
         made.__dict__.update({**defaults, **given})
         if "requests" in node:
-            requests = made._get_default_requests()
+            requests = made._get_metadata_request()  # those of the class, and a copy
             for method, asked in node["requests"].items():
                 for parameter, alias in self.value(asked).items():
                     getattr(requests, method).add_request(param=parameter, alias=alias)

@@ -94,7 +94,9 @@ def from_bytes(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     expected = N_LENGTH + length + max(stops, default=0)
     if len(data) != expected:
         cut = "is cut short" if len(data) < expected else "has more behind it"
-        raise ValueError(f"it {cut}: got {len(data)} bytes, expected {expected}. Copy it again from where it was saved.")
+        raise ValueError(
+            f"it {cut}: got {len(data)} bytes, expected {expected}. Copy it again from where it was saved."
+        )
     at = _place_of_checksum(data[: N_LENGTH + length])
     digest, view = hashlib.sha256(), memoryview(data)
     for part in (view[: at.start], NO_CHECKSUM.encode(), view[at.stop :]):
@@ -170,7 +172,7 @@ def _not_ours(got: str) -> str:
     return f"expected a file that skuq.save wrote, got {got}. Files of pickle, joblib and skops are read by their own libraries."
 
 
-def _place_of_checksum(header: bytes) -> slice:
+def _place_of_checksum(header: bytes | bytearray) -> slice:
     found = CHECKSUM.search(header)
     if found is None:
         raise ValueError(_not_ours("a header without a checksum"))
