@@ -248,6 +248,18 @@ def test_a_likelihood_of_ones_own_is_asked_for(tmp_path):
         skuq.load(tmp_path / "model.skuq", classes=[LinearRegression])
 
 
+class Mine(skuq.BNNClassifier):
+    """An estimator of the user's own."""
+
+
+def test_an_estimator_of_ones_own_is_asked_for(tmp_path):
+    X, y = problem("Classifier")
+    model = Mine(**INNER, n_draws=4).fit(X, y)
+    with pytest.raises(ValueError, match=r"needs the class Mine"):
+        again(model, tmp_path)
+    assert_identical(again(model, tmp_path, classes=[Gumbel, Mine]), model)
+
+
 class Counter(dict):
     pass
 
@@ -412,6 +424,11 @@ def test_a_write_that_fails_leaves_the_file_that_was_there(step, small, tmp_path
     monkeypatch.undo()
     assert [p.name for p in tmp_path.iterdir()] == ["model.skuq"]
     assert path.read_bytes() == small[1]
+
+
+def test_a_folder_that_does_not_exist_is_named(small, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"folder to save in does not exist.*nowhere"):
+        skuq.save(small[0], tmp_path / "nowhere" / "model.skuq")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes and links")

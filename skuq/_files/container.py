@@ -6,6 +6,7 @@ stands.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -193,8 +194,10 @@ def _replace(path: str | os.PathLike[str], data: bytes) -> None:
     """Put bytes in the place of a file: readers see the old file or the new one, also after the machine stops."""
     # A link stays, and what it points to is replaced.
     target = os.path.realpath(os.fsdecode(path))
-    folder, name = os.path.split(target)
-    beside = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "The folder to save in does not exist. Make it first", folder)
+    beside = os.path.join(folder, f".skuq-{secrets.token_hex(8)}.tmp")
     try:
         with open(beside, "xb") as file:
             file.write(data)
