@@ -4,6 +4,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from . import likelihoods
+from ._files import load, save
 from ._prediction.distributions import PredictiveCategorical, PredictiveMixture, Uncertainty
 from ._summary import Summary, summary
 from ._versions import show_versions
@@ -59,6 +60,7 @@ __all__ = [
     "Uncertainty",
     "UncertaintyTransformer",
     "likelihoods",
+    "load",
     "predict",
     "predict_dist",
     "predict_interval",
@@ -66,6 +68,7 @@ __all__ = [
     "predict_set",
     "predict_uncertainty",
     "sample_y",
+    "save",
     "show_versions",
     "summary",
 ]

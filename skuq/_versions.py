@@ -10,7 +10,7 @@ from . import backends
 
 # Distributions whose versions matter, by what they are needed for.
 DISTRIBUTIONS = {
-    "skuq": ("skuq", "numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "tqdm"),
+    "skuq": ("skuq", "numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "tqdm", "safetensors"),
     "backend tensorflow": ("tensorflow", "tf_keras", "tensorflow-probability", "tf-models-official"),
     "backend blitz": ("torch", "torchvision", "blitz-bayesian-pytorch"),
     "optional": ("scoringrules", "matplotlib", "pandas", "polars"),
