@@ -91,6 +91,10 @@ class _BNN(Estimator):
         # The covariance of a layer grows with the square of its inputs.
         return self.posterior == "mean_field" and super()._may_encode(likelihood)
 
+    def _starts_small(self, problem: Problem) -> bool:
+        # Draws of one covariance for a whole layer are too far from a small mean for it to grow.
+        return self.posterior == "mean_field" and super()._starts_small(problem)
+
     def _layout(self, network: Network) -> Posterior:
         layout = Posterior(network, self.posterior)
         if self.posterior == "full_covariance":

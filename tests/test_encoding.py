@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from _table import REGRESSORS, each_backend, make, regression
 from scipy import sparse
+from sklearn.datasets import make_friedman1
 
 import skuq
 from skuq import backends
 from skuq._data.encoding import PiecewiseLinear
-from skuq._data.encoding.piecewise_linear import BINS_VARIANCE, fit_bins
+from skuq._data.encoding.piecewise_linear import BINS_VARIANCE, SMOOTH_VARIANCE, fit_bins
 from skuq._model.network import Network
 from skuq._model.variational import Posterior
 from skuq.backends import Knobs, Program
@@ -78,13 +79,17 @@ def test_bins_are_positions_between_the_edges():
             np.testing.assert_allclose(position, expected, atol=1e-3)
 
 
-def test_bins_have_mean_zero_and_share_one_variance():
-    X, weight = table(), np.random.default_rng(1).uniform(0.1, 3, 500)
-    parts = encode(X, fit_bins(X, weight, 8))[:, 5:13].astype(float)
+@pytest.mark.parametrize("smooth", [False, True])
+def test_bins_have_mean_zero_and_share_one_variance(smooth):
+    """Small where they cut a feature of many values into stretches; not where each is a step between two of few values."""
+    few = np.random.default_rng(2).integers(0, 6, 500).astype(np.float32)
+    X, weight = np.c_[table()[:, :1], few], np.random.default_rng(1).uniform(0.1, 3, 500)
+    parts = encode(X, fit_bins(X, weight, 8, smooth))[:, 2:].astype(float)
     mean = np.average(parts, axis=0, weights=weight)
     np.testing.assert_allclose(mean, 0, atol=1e-5)
     variance = np.average((parts - mean) ** 2, axis=0, weights=weight)
-    np.testing.assert_allclose(variance, BINS_VARIANCE / 8, rtol=1e-4)
+    np.testing.assert_allclose(variance[:8], (SMOOTH_VARIANCE if smooth else BINS_VARIANCE) / 8, rtol=1e-4)
+    np.testing.assert_allclose(variance[8:13], BINS_VARIANCE / 8, rtol=1e-4)
 
 
 def test_a_weight_of_two_is_a_row_that_stands_twice():
@@ -165,8 +170,10 @@ def test_auto_encodes_tables_of_regressors(backend):
     assert n_bins_of(make("SNGPRegressor", backend), X, y) == 0
     assert n_bins_of(make("BNNRegressor", backend, posterior="full_covariance"), X, y) == 0
     assert n_bins_of(make("ProbabilisticRegressor", backend, regularizer="l1"), X, y) == 0
-    assert n_bins_of(make("ProbabilisticClassifier", backend), X, y > 10) == 0
-    assert n_bins_of(make("ProbabilisticClassifier", backend, input_encoding="piecewise_linear"), X, y > 10) == 32
+    assert n_bins_of(make("ProbabilisticClassifier", backend), X, y > 10) == 8
+    assert n_bins_of(make("ProbabilisticClassifier", backend), np.tile(X, (1, 22)), y > 10) == 0
+    assert n_bins_of(make("ProbabilisticClassifier", backend, input_encoding=None), X, y > 10) == 0
+    assert n_bins_of(make("SNGPClassifier", backend), X, y > 10) == 0
     assert n_bins_of(make("SNGPRegressor", backend, input_encoding="piecewise_linear", n_bins=4), X, y) == 4
 
 
@@ -202,7 +209,9 @@ def test_columns_of_two_values_stand_alone(name, backend):
     columns = np.flatnonzero(many)
     np.testing.assert_array_equal(model._state.posterior.features["encoded"], columns)
     bins = model._state.posterior.features["bins"]
-    np.testing.assert_array_equal(bins, fit_bins(Z[np.lexsort(X.T[::-1])][:, columns], np.ones(len(X)), 4))
+    smooth = name.endswith("Regressor") and not name.startswith("SNGP")
+    found = fit_bins(Z[np.lexsort(X.T[::-1])][:, columns], np.ones(len(X)), 4, smooth)
+    np.testing.assert_array_equal(bins, found)
     # The encoded columns, put into a network without bins.
     by_hand = np.concatenate([Z, encode(Z[:, columns], bins)[:, 2:]], axis=1)
     plain = replace(network, n_features=network.n_inputs, encoding=None)
@@ -358,3 +367,32 @@ def test_a_feature_is_selected_if_it_or_a_bin_of_it_has_weights(backend):
     kernel[7:11] = 0
     model._report_weights()
     assert model.selected_features_.tolist() == [False, False, True]
+
+
+# What comes before the encoding
+
+
+@each_backend
+def test_two_values_stand_equally_far_apart_however_rare(backend):
+    """Of a network; a linear model and a Gaussian process take each feature in units of its standard deviation."""
+    X, y = mixed()
+    gaps = {}
+    for name, sizes in (("ProbabilisticRegressor", (8,)), ("ProbabilisticRegressor", ()), ("SNGPRegressor", (8,))):
+        model = make(name, backend, hidden_layer_sizes=sizes, max_iter=2).fit(X, y)
+        gaps[name, sizes] = np.ptp(model._state.x_standardizer(X), axis=0)
+    varied = np.array([len(np.unique(column)) == 2 for column in X.T])
+    np.testing.assert_allclose(gaps["ProbabilisticRegressor", (8,)][varied], 2, rtol=1e-6)
+    deviation = X.std(axis=0)[varied]
+    np.testing.assert_allclose(gaps["ProbabilisticRegressor", ()][varied], 1 / deviation, rtol=1e-5)
+    np.testing.assert_allclose(gaps["SNGPRegressor", (8,)][varied], 1 / deviation, rtol=1e-5)
+
+
+@each_backend
+def test_idle_features_stay_idle(backend):
+    """First kernels of regressors start small and grow where it helps: five of ten features say nothing (Friedman 1991)."""
+    X, y = make_friedman1(600, n_features=10, noise=0.5, random_state=0)
+    model = make("ProbabilisticRegressor", backend, input_encoding=None, max_iter=150).fit(X[:400], y[:400])
+    kernel = model._state.network.views(model._state.parameters)["kernel_0"][0]
+    strength = np.sqrt((kernel**2).sum(axis=1))
+    assert strength[5:].max() < strength[:5].min()
+    assert model.score(X[400:], y[400:]) > 0.9

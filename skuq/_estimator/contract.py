@@ -137,9 +137,13 @@ class Contract(CommonParameters, ABC):
         if previous is not None and previous.network == network and previous.parameters.shape[1] == n_parameters:
             return np.resize(previous.parameters, (len(rngs), n_parameters))
         raw_bias, constants = problem.target.marginal_fit()
-        # An L1 penalty would hold at zero what starts near it.
-        small = self._auto.smooth and problem.is_table and not self._l1
+        small = self._starts_small(problem)
         return np.stack([network.initial_weights(rng, raw_bias, constants, small) for rng in rngs])
+
+    def _starts_small(self, problem: Problem) -> bool:
+        """Whether the first kernels start small."""
+        # An L1 penalty would hold at zero what starts near it.
+        return self._auto.smooth and problem.is_table and not self._l1
 
     def _refine(self, problem: Problem, members: Members, parameters: np.ndarray) -> np.ndarray:
         """Parameters of all networks, made better where a method knows how without another step of training."""
