@@ -33,8 +33,8 @@ NOTICEABLE = 0.01
 # Powers of the learned scales among which held-out rows choose: 1 leaves them as they are, 0 makes them all one; and the nats
 # that a smaller one must gain.
 POWERS, POWER_GAIN = (1.0, 0.75, 0.5, 0.25, 0.0), 0.002
-# An ensemble's standard deviation stays within this ratio of that of its errors; and the nats that this may cost where held-out
-# rows take the scales as they are.
+# Where held-out rows take the scales as they are, an ensemble's standard deviation stays within this ratio of that of its errors,
+# if it costs no more nats than that.
 MOST_APART, TRIFLE = 1.15, 0.0005
 # Shares of the scales at held-out rows at which a limit of them is sought.
 LIMIT_LEVELS = (0.9, 0.95, 0.98, 1.0)
@@ -234,19 +234,25 @@ def ensemble_factor(
     factor = coverage_factor(likelihood, mixture, error, weight, likeliest)
     alone = {name: np.broadcast_to(v, loc.shape)[holder, np.arange(len(holder))] for name, v in parameters.items()}
     alone["scale"] = alone["scale"] ** power
-    wanted = moment_factor(likelihood.var(alone), unseen, y - foreign, weight, factor)
+    wanted = moment_factor(likelihood.var(alone), unseen, y - foreign, weight, factor, power)
     # Scales that held-out rows take as they are know where errors are large, and the likelihood is to be trusted.
     each = zip(_by_output(likelihood, mixture, error, weight), factor, wanted, power, strict=True)
     return np.array([_affordable(loss, now, to, TRIFLE) if p == 1 else to for (loss, *_), now, to, p in each]), power
 
 
 def moment_factor(
-    noise: np.ndarray, between: np.ndarray, error: np.ndarray, weight: np.ndarray, factor: np.ndarray
+    noise: np.ndarray,
+    between: np.ndarray,
+    error: np.ndarray,
+    weight: np.ndarray,
+    factor: np.ndarray,
+    power: np.ndarray,
 ) -> np.ndarray:
     """The factor of the noise next to `factor` with which the predictive variance is that of the errors, (n_outputs,).
 
     The likelihood of a mixture of wide and narrow members hardly depends on how wide the wide ones are, so their variance may be
-    anything. A ratio of standard deviations up to `MOST_APART` stands, beyond one standard error of the errors' mean square.
+    anything. Where the power is below 1, the standard deviations are made equal. Where it is 1, so that the scales are believed, a
+    ratio up to `MOST_APART` stands, and one standard error of the errors' mean square.
 
     Parameters
     ----------
@@ -257,17 +263,18 @@ def moment_factor(
     error : ndarray of shape (n_rows, n_outputs)
         Of the members at such rows.
     weight : ndarray of shape (n_rows,)
-    factor : ndarray of shape (n_outputs,)
+    factor, power : ndarray of shape (n_outputs,)
     """
     square = np.average(error**2, axis=0, weights=weight)
     share = (weight / weight.sum())[:, None]
     doubt = np.sqrt(((share * (error**2 - square)) ** 2).sum(axis=0)) / np.maximum(square, np.finfo(float).tiny)
+    doubt, apart = np.where(power == 1, doubt, 0.0), np.where(power == 1, MOST_APART, 1.0)
     mean = np.average(noise, axis=0, weights=weight)
     known = np.isfinite(mean) & (mean > 0)  # some families have no variance
     mean = np.where(known, mean, 1.0)
-    low = np.maximum(square * np.maximum(1 - doubt, 0) / MOST_APART**2 - between, 0)
+    low = np.maximum(square * np.maximum(1 - doubt, 0) / apart**2 - between, 0)
     # At least a quarter of the mean square is noise, as above.
-    high = np.maximum(square * (1 + doubt) * MOST_APART**2 - between, 0.25 * square)
+    high = np.maximum(square * (1 + doubt) * apart**2 - between, 0.25 * square)
     return np.where(known, np.clip(factor, np.sqrt(low / mean), np.sqrt(high / mean)), factor)
 
 
