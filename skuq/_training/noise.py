@@ -23,6 +23,9 @@ SMALLEST, LARGEST = 0.25, 4.0
 COVERAGE, FURTHEST, N_HALVINGS = 0.9, 2.0, 12
 # Nats a row that intervals of the right coverage may cost: a normal's scale is then within an eighth of the likeliest.
 AFFORDABLE = 0.02
+# Members have been told of the noise at a row where they are this many of their standard deviations above the one that has not
+# seen it.
+TOLD = 2.0
 # A member is apart that is this many times as far from the others as most are, or errs so many times as much.
 FAR_AWAY, WORSE = 5.0, 2.0
 # Shares of their spread among which held-out rows choose that of a method's draws: trained for another purpose than this
@@ -224,9 +227,13 @@ def ensemble_factor(
     # Never less than half of the error is noise or bias that all members have in common.
     error = error * np.sqrt(np.maximum(1 - share, 0.25))
     deviation *= np.sqrt(unseen / np.maximum(seen, np.finfo(float).tiny))
-    # Members that have seen a target far out know that the noise is large there; how they differ among each other stays.
+    # Members that have seen a target far out know that the noise is large there. Where they say so by more than they differ among
+    # each other, they have been told, and the one that has not seen it speaks for them.
     log_scale = np.log(np.broadcast_to(parameters["scale"], loc.shape))
-    told = log_scale.sum(axis=0, where=counted) / n_others - log_scale[holder, np.arange(len(holder))]
+    middle = log_scale.sum(axis=0, where=counted) / n_others
+    above = middle - log_scale[holder, np.arange(len(holder))]
+    among = np.sqrt(((log_scale - middle) ** 2).mean(axis=(0, 1), where=counted))
+    told = np.where(above > TOLD * among, above, 0.0)
     scale = np.exp(np.where(has_seen, log_scale - told, log_scale))
     mixture = {**parameters, "loc": deviation, "scale": scale}
     likeliest, power = flattened_factor(likelihood, mixture, error, weight)
@@ -251,8 +258,8 @@ def moment_factor(
     """The factor of the noise next to `factor` with which the predictive variance is that of the errors, (n_outputs,).
 
     The likelihood of a mixture of wide and narrow members hardly depends on how wide the wide ones are, so their variance may be
-    anything. Where the power is below 1, the standard deviations are made equal. Where it is 1, so that the scales are believed, a
-    ratio up to `MOST_APART` stands, and one standard error of the errors' mean square.
+    anything. Where the power is below 1, the standard deviations are made equal. Where it is 1, so that the scales are believed,
+    a ratio up to `MOST_APART` stands, and one standard error of the errors' mean square.
 
     Parameters
     ----------
