@@ -77,16 +77,18 @@ class NativeModel(nn.Module):
 
 
 class Standardize(nn.Module):
-    """(X − shift) / scale; in double precision, so that a large offset costs no digits."""
+    """(X − shift) / scale; in double precision, so that a large offset costs no digits, then in that of the model."""
 
     def __init__(self, shift, scale):
         super().__init__()
         self.register_buffer("shift", torch.tensor(np.asarray(shift, dtype=np.float64)))
         self.register_buffer("scale", torch.tensor(np.asarray(scale, dtype=np.float64)))
+        # Follows the model to another dtype; torch's default dtype says nothing about a model that is built.
+        self.register_buffer("like", torch.zeros((), dtype=torch.float32), persistent=False)
 
     def forward(self, X):
         """Standardise X of shape (n_rows, n_features)."""
-        return ((X - self.shift) / self.scale).to(torch.get_default_dtype())
+        return ((X - self.shift) / self.scale).to(self.like.dtype)
 
 
 class Residual(nn.Module):
@@ -125,8 +127,8 @@ class SpectralBound(nn.Module):
         super().__init__()
         self.bound = bound
         generator = torch.Generator().manual_seed(0)
-        self.register_buffer("left", torch.randn(len(weight), generator=generator))
-        self.register_buffer("factor", torch.ones(()))
+        self.register_buffer("left", torch.randn(len(weight), generator=generator, dtype=weight.dtype))
+        self.register_buffer("factor", torch.ones((), dtype=weight.dtype))
         with torch.no_grad():
             for _ in range(10):
                 self._iterate(weight)

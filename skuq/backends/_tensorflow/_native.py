@@ -31,6 +31,7 @@ from ..._model.posteriors import GaussianProcess, VariationalPosterior
 from ._distributions import distribution
 from ._encodings import NATIVE
 from ._losses import link_parameters
+from ._trainer import eager
 
 tfb, tfd, tfpl = tfp.bijectors, tfp.distributions, tfp.layers
 
@@ -56,6 +57,11 @@ def to_native(fitted, kl_weight=1.0):
         s·ΦP⁻¹Φᵀ over the rows given, of shape (n_rows, n_rows), or (n_rows, n_rows, n_logits) where each logit has a
         precision of its own; for a regressor it is the covariance of the standardised function.
     """
+    with eager():
+        return _to_native(fitted, kl_weight)
+
+
+def _to_native(fitted, kl_weight):
     posterior = fitted.posterior
     if isinstance(posterior, VariationalPosterior):
         model = _build(fitted, kl_weight)
@@ -87,7 +93,11 @@ def from_native(model, fitted):
     -------
     Fitted
     """
-    models = model if isinstance(model, list) else [model]
+    with eager():
+        return _from_native(model if isinstance(model, list) else [model], fitted)
+
+
+def _from_native(models, fitted):
     posterior = fitted.posterior
     if isinstance(posterior, VariationalPosterior):
         flat = _read(_posterior_blocks(models[0], posterior))

@@ -6,6 +6,7 @@ run-time inputs, and it is kept for the life of the process, so a grid search ov
 """
 
 import warnings
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,18 @@ class Trainer(_protocol.Trainer):
         seed: int,
         device: str = "cpu",
     ) -> None:
+        with eager():
+            self._start(program, parameters, features, knobs, seed, device)
+
+    def _start(
+        self,
+        program: Program,
+        parameters: np.ndarray,
+        features: dict[str, np.ndarray],
+        knobs: Knobs,
+        seed: int,
+        device: str,
+    ) -> None:
         self._padding = Padding(program)
         self._program = self._padding.inner
         self._device = _device_name(device)
@@ -78,7 +91,7 @@ class Trainer(_protocol.Trainer):
         """Continue from these parameters, shape (M, n_parameters), with fresh Adam moments."""
         parameters = self._padding.parameters(np.asarray(parameters, np.float32))
         vectors = singular_vectors(self._program, parameters, self._seed)
-        with tf.device(self._device):
+        with eager(), tf.device(self._device):
             zeros = tf.zeros(parameters.shape)
             self._state = [tf.constant(parameters), zeros, zeros, tf.zeros((len(parameters), 1)), tf.constant(vectors)]
         self._n_updates = 0  # Adam's t since the last load
@@ -89,6 +102,10 @@ class Trainer(_protocol.Trainer):
 
     def drawn(self) -> dict[str, np.ndarray]:
         """Noise and masks of the last step, by name; see ``skuq/backends/_protocol.py``."""
+        with eager():
+            return self._drawn()
+
+    def _drawn(self) -> dict[str, np.ndarray]:
         program, seed = self._program, self._seed.astype(np.int64)
         drawn: dict[str, np.ndarray] = {}
         if self._compiled is None:
@@ -126,6 +143,10 @@ class Trainer(_protocol.Trainer):
         ndarray of shape (K, M)
             Loss of each step before its update.
         """
+        with eager():
+            return self._run(X, y, weight, learning_rate)
+
+    def _run(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, learning_rate: np.ndarray) -> np.ndarray:
         if self._compiled is None:
             (_, n_members, n_rows, _), n_targets = X.shape, y.shape[-1]
             n_features = self._program.network.n_features
@@ -152,6 +173,14 @@ class Trainer(_protocol.Trainer):
             self._n_updates += n
             losses.append(loss.numpy()[:n])
         return np.concatenate(losses)
+
+
+def eager() -> AbstractContextManager[None]:
+    """Compute at once, though the caller may be building a graph or have disabled eager execution.
+
+    ``tf.init_scope`` stays within a graph that the caller made, and stops gradient tapes.
+    """
+    return tf.__internal__.eager_context.eager_mode()
 
 
 @cache
