@@ -1,5 +1,6 @@
 """On disk, in other processes, and beside other users of the same libraries."""
 
+import os
 import pickle
 import random
 import subprocess
@@ -304,3 +305,64 @@ def test_settings_of_numpy_and_scikit_learn_change_no_number(name, backend):
         said = outputs(model, X)
         assert set(np.geterr().values()) == {"raise"}
     assert_same(said, outputs(fitted(name, backend), X))
+
+
+@each_backend
+@pytest.mark.parametrize("how", ["fork", "joblib"])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_predicts_and_refuses_to_train(backend, how):
+    # In a process of its own with an alarm: a fit that hangs ends there.
+    said = run_python(
+        """
+import multiprocessing, signal
+import joblib, numpy as np
+from _table import assert_same, make, outputs
+signal.alarm(120)
+rng = np.random.default_rng(0)
+X = rng.normal(size=(600, 30))
+y = X[:, 0] + rng.normal(size=600)
+wide = dict(hidden_layer_sizes=(512, 512), batch_size=600, max_iter=2)  # enough for several threads
+
+def work(seed):
+    signal.alarm(30)
+    assert_same(outputs(model, X), expected)
+    try:
+        make("ProbabilisticRegressor", sys.argv[1], random_state=seed, **wide).fit(X, y)
+    except RuntimeError as error:
+        return str(error)
+    return "fitted"
+
+model = make("ProbabilisticRegressor", sys.argv[1], **wide).fit(X, y)
+expected = outputs(model, X)
+if sys.argv[2] == "fork":
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        said = pool.map(work, range(2))
+else:
+    with joblib.parallel_config("multiprocessing"):
+        said = joblib.Parallel(2)(joblib.delayed(work)(seed) for seed in range(2))
+print(*said, sep="\\n")
+make("ProbabilisticRegressor", sys.argv[1], **wide).fit(X, y)  # the parent goes on
+""",
+        backend,
+        how,
+    )
+    assert said.count("was forked from") == said.count("get_context('spawn')") == 2
+
+
+@each_backend
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_trains_if_nobody_had(backend):
+    said = run_python(
+        """
+import multiprocessing, signal
+from _table import make, problem
+signal.alarm(120)
+def work(_):
+    make("ProbabilisticRegressor", sys.argv[1]).fit(*problem("ProbabilisticRegressor"))
+    return "fitted"
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    print(pool.map(work, range(2)))
+""",
+        backend,
+    )
+    assert said.count("fitted") == 2
