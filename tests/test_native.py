@@ -263,3 +263,59 @@ def test_native_variance_of_sngp_is_that_of_what_the_process_says(likelihood, sc
     latent = posterior.ridge_penalty * np.sum(features * np.linalg.solve(posterior.precision[0], features.T).T, axis=1)
     scale = np.ravel(model._state.output.standardizer.scale)[0] if scale is None else scale
     np.testing.assert_allclose(as_array(variance)[:, 0], scale**2 * latent, rtol=1e-3)
+
+
+def loaded(native, path):
+    """A model of Keras from its file."""
+    import tf_keras
+
+    native.save(path / "model.keras")
+    return tf_keras.models.load_model(path / "model.keras")
+
+
+DUPLICATES = {
+    "copy": lambda native, path: copy.deepcopy(native),
+    "pickle": lambda native, path: pickle.loads(pickle.dumps(native)),
+    "file": loaded,
+}
+
+
+@pytest.mark.parametrize("duplicate", DUPLICATES)
+@pytest.mark.parametrize(
+    ("name", "changes", "backend"),
+    [
+        case("tensorflow", "ProbabilisticClassifier", {"calibration": "temperature"}, id="temperature"),
+        case(
+            "tensorflow", "MCDropoutClassifier", {"architecture": "resnet", "hidden_layer_sizes": (8, 8)}, id="dropout"
+        ),
+        case("tensorflow", "ProbabilisticClassifier", {"input_encoding": "periodic"}, id="encoded"),
+    ],
+)
+def test_native_classifiers_of_keras_can_be_kept(name, changes, backend, duplicate, tmp_path):
+    model = make(name, backend, max_iter=5, **changes)
+    X, y = problem(name)
+    X = X + 1e6  # what float32 would not keep
+    native = model.fit(X, y).to_native()
+    twin = DUPLICATES[duplicate](native, tmp_path)
+    np.testing.assert_array_equal(twin(X, training=False), native(X, training=False))
+    twin.compile("adam", "binary_crossentropy")
+    twin.fit(X, (y == "yes").astype(float), epochs=1, verbose=0)
+    before = model.predict_proba(X)
+    assert np.abs(model.from_native(twin).predict_proba(X) - before).max() > 1e-5
+
+
+@pytest.mark.parametrize(("name", "backend"), [case("tensorflow", name) for name in ESTIMATORS])
+def test_weights_of_native_models_of_keras_can_be_kept(name, backend, tmp_path):
+    model = make(name, backend, max_iter=5)
+    X, y = problem(name)
+    native = native_list(model.fit(X, y))
+    expected = model.predict_uncertainty(X)
+    for i, network in enumerate(native):
+        network.save_weights(tmp_path / f"{i}.weights.h5")
+    twins = native_list(model)
+    for i, network in enumerate(twins):
+        network.set_weights([0.5 * w for w in network.get_weights()])
+        network.load_weights(tmp_path / f"{i}.weights.h5")
+    said = model.from_native(twins if len(twins) > 1 else twins[0]).predict_uncertainty(X)
+    for value, own in zip(said, expected, strict=True):
+        np.testing.assert_allclose(value, own, rtol=2e-3, atol=1e-9)
