@@ -8,6 +8,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
+# Larger weights, and smaller ones, count as if the largest were of this size; less than this share of the largest counts as none.
+EXTREME, LEAST_SHARE = 1e100, 1e-30
 COVERAGE_EXAMPLE = "For 90 % pass coverage=0.9."
 
 
@@ -22,9 +24,14 @@ def check_levels(name: str, values: Any, example: str) -> np.ndarray:
 def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
     """Weights of the rows, ≥ 0 and not all zero, float64."""
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not np.any(weight > 0):
+    largest = weight.max()
+    if not largest > 0:
         raise ValueError("Sample weights must contain at least one non-zero number; all weights are zero.")
-    return weight
+    if not 1 / EXTREME < largest < EXTREME:
+        nearest = EXTREME if largest > 1 else 1 / EXTREME
+        weight, largest = weight / largest * nearest, nearest
+    # A row of so little weight beside another changes no digit of any sum, but its own product may be no number.
+    return np.where(weight < LEAST_SHARE * largest, 0.0, weight)
 
 
 def seed_entropy(random_state: Any) -> int | None:
@@ -45,10 +52,22 @@ def seeds_of_fit(random_state: Any) -> dict[str, np.random.SeedSequence]:
 
 def check_hidden_sizes(hidden_layer_sizes: Any, architecture: str) -> tuple[int, ...]:
     """Widths of the hidden layers, one common width for a resnet."""
-    given = np.atleast_1d(np.asarray(hidden_layer_sizes, dtype=float)).ravel()
+    wrong = ValueError(
+        f"hidden_layer_sizes must be integers ≥ 1, one for each hidden layer, got {hidden_layer_sizes!r}. Pass (64, 64) for two "
+        f"layers of 64 units, () for a linear model."
+    )
+    try:
+        given = np.atleast_1d(np.asarray(hidden_layer_sizes))
+    except ValueError:  # rows of several lengths
+        raise wrong from None
+    whole = (
+        given.ndim == 1
+        and given.dtype.kind in "iuf"
+        and np.all(np.isfinite(given) & (given >= 1) & (given == np.trunc(given)))
+    )
+    if not whole:
+        raise wrong
     sizes = tuple(int(size) for size in given)
-    if any(size < 1 for size in sizes) or any(given != sizes):
-        raise ValueError(f"hidden_layer_sizes must be integers ≥ 1, got {hidden_layer_sizes!r}.")
     if architecture == "resnet" and len(set(sizes)) > 1:
         raise ValueError(
             f"architecture='resnet' adds each layer to the one before, so all hidden layers need one width, got "

@@ -175,7 +175,9 @@ def bound_spectral_norms(network: Network, parameters: np.ndarray, bound: float)
     views = network.views(bounded)
     for tensor in network.hidden_kernels:
         for kernel in views[tensor.name]:
-            kernel *= min(1.0, bound / max(np.linalg.norm(kernel, 2), np.finfo(np.float32).tiny))
+            norm = np.linalg.norm(kernel, 2)
+            if norm > bound:
+                kernel *= bound / norm
     return bounded
 
 

@@ -18,6 +18,7 @@ from sklearn.utils.validation import (
 )
 
 from . import composites
+from ._training.interruption import many_fits
 from ._validation import check_levels
 
 PARTS = ("total", "aleatoric", "epistemic")
@@ -226,7 +227,8 @@ class UncertaintyTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator
         seen = np.zeros(len(y), int)
         for train, test in cv.split(X, y):
             weight = None if sample_weight is None else _safe_indexing(sample_weight, train)
-            model = self._fit_clone(_safe_indexing(X, train), _safe_indexing(y, train), weight)
+            with many_fits():
+                model = self._fit_clone(_safe_indexing(X, train), _safe_indexing(y, train), weight)
             if is_classifier(model) and not np.array_equal(model.classes_, self.estimator_.classes_):
                 raise ValueError(
                     f"Each fold must hold every class for its columns to fit, got {model.classes_.tolist()} of "

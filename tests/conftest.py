@@ -13,7 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Each function that XLA compiles takes about 120 memory maps in TensorFlow 2.20, for it is compiled in parts, side by side,
-# and is never given back. A worker compiles hundreds, and Linux allows a process 65,530 maps: in one part it takes 40.
+# and is kept for a while. Linux allows a process 65,530 maps, of which a native model takes some too: in one part it takes 40.
 ONE_PART = "--xla_cpu_parallel_codegen_split_count=1"
 try:
     known = metadata.version("tensorflow").startswith("2.20.")  # XLA ends a process for a flag that it does not know

@@ -1,10 +1,13 @@
 """The TensorFlow backend against what it did not write: Keras, TFP, scipy, scikit-learn, closed forms."""
 
+import gc
 import json
 import random
 import subprocess
 import sys
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -388,6 +391,28 @@ def test_a_search_over_columns_compiles_few_functions():
         net = network(n_features, (5,))
         trainer(Program(net)).run(*batches(net, 2))
     assert _trainer._compile.cache_info().misses == compiled + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_what_was_compiled_is_freed(monkeypatch):
+    def n_maps():
+        gc.collect()
+        return len(Path("/proc/self/maps").read_text().splitlines())
+
+    def train(width):
+        net = network(2, (width,))
+        return trainer(Program(net)).run(*batches(net, 2))
+
+    monkeypatch.setattr(_trainer, "_compile", lru_cache(maxsize=2)(_trainer._compile.__wrapped__))
+    first = train(41)
+    train(42)
+    before = n_maps()
+    for width in range(43, 49):
+        train(width)
+    # Six more at more than 30 maps each, were they kept.
+    assert n_maps() < before + 60
+    # What is compiled anew says the same.
+    np.testing.assert_array_equal(train(41), first)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")

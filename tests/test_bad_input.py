@@ -240,11 +240,22 @@ BAD_PARAMETERS = [
     {"hidden_layer_sizes": 0},
     {"hidden_layer_sizes": (8.5,)},
     {"hidden_layer_sizes": "wide"},
+    {"hidden_layer_sizes": ("8",)},
+    {"hidden_layer_sizes": (True,)},
+    {"hidden_layer_sizes": (np.inf,)},
+    {"hidden_layer_sizes": (np.nan,)},
+    {"hidden_layer_sizes": {"a": 1}},
+    {"hidden_layer_sizes": [[4, 4], [4, 4]]},
+    {"hidden_layer_sizes": [[4], [4, 4]]},
     {"activation": "swish"},
     {"architecture": "transformer"},
     {"dropout_rate": 1.0},
     {"regularizer": "l3"},
     {"alpha": -1.0},
+    {"alpha": 1e308},
+    {"alpha": True},
+    {"learning_rate_init": 1e308},
+    {"max_iter": True},
     {"alpha": "strong"},
     {"l1_ratio": 1.5},
     {"batch_size": 0},
@@ -263,7 +274,7 @@ BAD_PARAMETERS = [
     {"random_state": "seed"},
 ]
 OWN_PARAMETERS = {
-    "MCDropout": [{"n_draws": 0}, {"dropout_rate": -0.1}],
+    "MCDropout": [{"n_draws": 0}, {"n_draws": True}, {"dropout_rate": -0.1}],
     "DeepEnsemble": [{"n_members": 0}],
     "BNN": [
         {"posterior": "delta"},
@@ -278,6 +289,7 @@ OWN_PARAMETERS = {
     ],
     "SNGP": [
         {"spec_norm_bound": 0.0},
+        {"spec_norm_bound": 1e308},
         {"n_inducing": 0},
         {"kernel_scale": 0.0},
         {"ridge_penalty": 0.0},
@@ -472,11 +484,55 @@ def test_targets_of_any_size_give_finite_answers(name, backend):
         X = X * [1e-100, 1e30, 1e100]
         model = make(name, backend).fit(X, y)
     else:
-        for target in (np.zeros(len(y)), y * 1e-200, y * 1e30, y + 1e12):
+        for target in (np.zeros(len(y)), y * 1e-140, y * 1e30, y + 1e12):
             model = make(name, backend).fit(X, target)
             assert all(np.isfinite(value).all() for value in outputs(model, X).values())
     # And rows of any size.
     assert all(np.isfinite(value).all() for value in outputs(model, 1e100 * np.sign(X)).values())
+
+
+@each_backend
+@pytest.mark.parametrize("size", [1e-200, 1e-310, 1e-320])
+def test_features_of_the_smallest_numbers_are_features(size, backend):
+    X, y = problem("ProbabilisticRegressor")
+    X = np.round(X, 3)  # a denormal number has few digits
+    said = outputs(make("ProbabilisticRegressor", backend).fit(X, y), X)
+    digits = {1e-200: 1e-5, 1e-310: 1e-5, 1e-320: 0.05}[size]
+    for rows in (X * size, sparse.csr_array(X * size)):
+        model = make("ProbabilisticRegressor", backend).fit(rows, y)
+        np.testing.assert_allclose(outputs(model, rows)["std"], said["std"], rtol=10 * digits)
+        np.testing.assert_allclose(model.predict(rows), said["predict"], atol=digits * np.std(y) * 10)
+
+
+@each_backend
+def test_targets_whose_variance_is_no_number_are_refused(backend):
+    X, y = problem("ProbabilisticRegressor")
+    refuse(make("ProbabilisticRegressor", backend), X, y * 1e-200, ValueError, "y varies by .* only.*Multiply y")
+    model = make("ProbabilisticRegressor", backend, likelihood="gamma")
+    refuse(model, X, np.exp(y / 10) * 1e-200, ValueError, "Multiply y")
+
+
+@each_backend
+@pytest.mark.parametrize("name", ["ProbabilisticRegressor", "DeepEnsembleClassifier"])
+@pytest.mark.parametrize(
+    ("large", "small"), [(1e308, 1e308), (1e308, 1e-308), (1e300, 1.0), (1e-200, 5e-324), (1e25, 1.0)]
+)
+def test_weights_of_any_size_are_weights(name, large, small, backend):
+    X, y = problem(name)
+    heavy = np.arange(len(y)) < 60
+    model = make(name, backend).fit(X, y, sample_weight=np.where(heavy, large, small))
+    expected = make(name, backend).fit(X, y, sample_weight=np.where(heavy, 1.0, 0.0 if large > small else 1.0))
+    if large / small > 1e30 or large == small:
+        assert_same(outputs(model, X), outputs(expected, X), rtol=1e-4, atol=1e-6)
+    assert all(np.isfinite(value).all() for value in outputs(model, X).values())
+
+
+@each_backend
+def test_kernels_of_zeros_have_any_bound(backend):
+    X, y = problem("SNGPRegressor")
+    model = make("SNGPRegressor", backend, alpha=1e6, regularizer="l1", spec_norm_bound=1e6).fit(X, y)
+    assert model.n_nonzero_weights_ < 100
+    assert all(np.isfinite(value).all() for value in outputs(model, X).values())
 
 
 # Backends

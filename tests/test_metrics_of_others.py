@@ -1,5 +1,8 @@
 """Metrics given the distributions of other libraries: the scores are those of scipy's frozen ones, or a TypeError says why."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -210,3 +213,27 @@ def test_a_joint_distribution_is_refused():
     joint = torch.distributions.MultivariateNormal(torch.zeros(30, 2), torch.eye(2))
     with pytest.raises(TypeError, match="joint distribution of several numbers"):
         metrics.nll(Y, joint)
+
+
+@pytest.mark.skipif(not hasattr(stats, "Normal"), reason="scipy before 1.15")
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda dist: pickle.loads(pickle.dumps(dist))])
+def test_a_copy_of_scipys_normal_is_the_same_distribution(duplicate):
+    mean, std, y = np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 0.1]), np.array([0.0, 2.0, 5.0])
+    dist = duplicate(stats.Normal(mu=mean, sigma=std))
+    assert metrics.crps(y, dist) == pytest.approx(metrics.crps(y, (mean, std)), rel=1e-6)
+    assert metrics.nll(y, dist) == pytest.approx(-stats.norm(mean, std).logpdf(y).mean())
+
+
+@pytest.mark.parametrize("score", [metrics.crps, metrics.nll])
+@pytest.mark.parametrize("scale", [[0.0, 1.0], [[0.0], [1.0]], [-1.0, 1.0]])
+def test_a_scale_that_is_not_positive_is_refused_in_every_shape(scale, score):
+    scale = np.array(scale)
+    y, mean = np.ones(scale.shape), np.zeros(scale.shape)
+    for dist in ((mean, scale), stats.norm(mean, scale), stats.laplace(mean, scale), stats.t(3, mean, scale)):
+        with pytest.raises(ValueError, match="must be positive"):
+            score(y, dist)
+
+
+def test_the_smallest_scales_are_points():
+    y, mean = np.array([1.0, 3.0]), np.array([0.0, 5.0])
+    assert metrics.crps(y, (mean, np.array([1e-320, 1e-310]))) == pytest.approx(1.5)

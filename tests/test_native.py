@@ -1,11 +1,13 @@
 """Native models: a fitted estimator in its backend's own layers says what ``predict`` says, and can be read back."""
 
+import copy
+import pickle
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from _table import case, each_backend, each_classifier, each_estimator, fitted, make, problem
+from _table import ESTIMATORS, case, each_backend, each_classifier, each_estimator, fitted, make, problem
 from scipy import special
 
 from skuq._estimator.native import to_native
@@ -184,3 +186,136 @@ def test_a_missing_library_of_layers_is_named(backend, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r"tf-models-official.*skuq\[tf-models\]"):
         model.to_native()
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda native: pickle.loads(pickle.dumps(native))])
+@pytest.mark.parametrize(("name", "backend"), [case("blitz", name) for name in ESTIMATORS])
+def test_native_models_of_torch_can_be_kept(name, backend, duplicate, tmp_path):
+    import torch
+
+    model = make(name, backend, max_iter=5)
+    X, y = problem(name)
+    native = native_list(model.fit(X, y))
+    rows = torch.as_tensor(X, dtype=torch.float32)
+    expected = model.predict_uncertainty(X)
+    for network in native:
+        network(rows)  # what a pass leaves behind cannot be copied
+    if name.startswith("SNGP") and duplicate is not copy.deepcopy:
+        with pytest.raises(RuntimeError, match="only supported through state_dict"):
+            duplicate(native[0])
+        return
+    twins = [duplicate(network) for network in native]
+    said = model.from_native(twins if len(twins) > 1 else twins[0]).predict_uncertainty(X)
+    for value, own in zip(said, expected, strict=True):
+        np.testing.assert_allclose(value, own, rtol=2e-3, atol=1e-9)
+    # A file of the weights, into a model that was trained further.
+    path = tmp_path / "weights.pt"
+    torch.save(native[0].state_dict(), path)
+    with torch.no_grad():
+        for parameter in twins[0].parameters():
+            parameter.add_(0.1)
+    changed = model.from_native(twins if len(twins) > 1 else twins[0]).predict_uncertainty(X)
+    assert np.abs(changed.total - expected.total).max() > 1e-4
+    twins[0].load_state_dict(torch.load(path))
+    said = model.from_native(twins if len(twins) > 1 else twins[0]).predict_uncertainty(X)
+    for value, own in zip(said, expected, strict=True):
+        np.testing.assert_allclose(value, own, rtol=2e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("posterior", ["mean_field", "full_covariance"])
+@pytest.mark.parametrize("backend", [case("blitz")])
+def test_a_copy_of_a_bayesian_model_predicts_the_means_that_it_was_trained_to(posterior, backend):
+    import torch
+
+    model = make("BNNRegressor", backend, posterior=posterior, max_iter=5)
+    X, y = problem("BNNRegressor")
+    native = copy.deepcopy(model.fit(X, y).to_native())
+    rows, targets = torch.as_tensor(X, dtype=torch.float32), torch.as_tensor(y, dtype=torch.float32)[:, None]
+    optimizer = torch.optim.Adam(native.parameters(), lr=0.05)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(10):
+            optimizer.zero_grad()
+            (-native(rows).log_prob(targets).mean()).backward()
+            optimizer.step()
+    native.freeze_()
+    weights = model.from_native(native)._state.parameters
+    frozen = mean_of(native(rows))
+    again = model.to_native()  # of the trained means
+    again.freeze_()
+    np.testing.assert_allclose(frozen, mean_of(again(rows)), rtol=1e-5)
+    assert np.isfinite(weights).all()
+
+
+@pytest.mark.parametrize(("likelihood", "scale"), [("poisson", 1.0), ("gamma", 1.0), ("normal", None)])
+@pytest.mark.parametrize("backend", [case("blitz")])
+def test_native_variance_of_sngp_is_that_of_what_the_process_says(likelihood, scale, backend):
+    X, y = problem("SNGPRegressor")
+    y = np.exp(y / 10) * 50 if likelihood == "gamma" else np.maximum(np.round(y), 0) if likelihood == "poisson" else y
+    model = make("SNGPRegressor", backend, likelihood=likelihood).fit(X, y)
+    _, variance = call(backend, model.to_native(), X)
+    posterior = model._state.posterior
+    network, features = model.to_native(), None
+    import torch
+
+    with torch.no_grad():
+        features = network.hidden(network.standardize(torch.as_tensor(X))).numpy().astype(float)
+    latent = posterior.ridge_penalty * np.sum(features * np.linalg.solve(posterior.precision[0], features.T).T, axis=1)
+    scale = np.ravel(model._state.output.standardizer.scale)[0] if scale is None else scale
+    np.testing.assert_allclose(as_array(variance)[:, 0], scale**2 * latent, rtol=1e-3)
+
+
+def loaded(native, path):
+    """A model of Keras from its file."""
+    import tf_keras
+
+    native.save(path / "model.keras")
+    return tf_keras.models.load_model(path / "model.keras")
+
+
+DUPLICATES = {
+    "copy": lambda native, path: copy.deepcopy(native),
+    "pickle": lambda native, path: pickle.loads(pickle.dumps(native)),
+    "file": loaded,
+}
+
+
+@pytest.mark.parametrize("duplicate", DUPLICATES)
+@pytest.mark.parametrize(
+    ("name", "changes", "backend"),
+    [
+        case("tensorflow", "ProbabilisticClassifier", {"calibration": "temperature"}, id="temperature"),
+        case(
+            "tensorflow", "MCDropoutClassifier", {"architecture": "resnet", "hidden_layer_sizes": (8, 8)}, id="dropout"
+        ),
+        case("tensorflow", "ProbabilisticClassifier", {"input_encoding": "periodic"}, id="encoded"),
+    ],
+)
+def test_native_classifiers_of_keras_can_be_kept(name, changes, backend, duplicate, tmp_path):
+    model = make(name, backend, max_iter=5, **changes)
+    X, y = problem(name)
+    X = X + 1e6  # what float32 would not keep
+    native = model.fit(X, y).to_native()
+    twin = DUPLICATES[duplicate](native, tmp_path)
+    np.testing.assert_array_equal(twin(X, training=False), native(X, training=False))
+    twin.compile("adam", "binary_crossentropy")
+    twin.fit(X, (y == "yes").astype(float), epochs=1, verbose=0)
+    before = model.predict_proba(X)
+    assert np.abs(model.from_native(twin).predict_proba(X) - before).max() > 1e-5
+
+
+@pytest.mark.parametrize(("name", "backend"), [case("tensorflow", name) for name in ESTIMATORS])
+def test_weights_of_native_models_of_keras_can_be_kept(name, backend, tmp_path):
+    model = make(name, backend, max_iter=5)
+    X, y = problem(name)
+    native = native_list(model.fit(X, y))
+    expected = model.predict_uncertainty(X)
+    for i, network in enumerate(native):
+        network.save_weights(tmp_path / f"{i}.weights.h5")
+    twins = native_list(model)
+    for i, network in enumerate(twins):
+        network.set_weights([0.5 * w for w in network.get_weights()])
+        network.load_weights(tmp_path / f"{i}.weights.h5")
+    said = model.from_native(twins if len(twins) > 1 else twins[0]).predict_uncertainty(X)
+    for value, own in zip(said, expected, strict=True):
+        np.testing.assert_allclose(value, own, rtol=2e-3, atol=1e-9)

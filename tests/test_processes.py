@@ -1,18 +1,20 @@
 """On disk, in other processes, and beside other users of the same libraries."""
 
+import os
 import pickle
 import random
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from time import sleep
 
 import joblib
 import numpy as np
 import pytest
-from _table import ESTIMATORS, assert_same, each_backend, each_estimator, fitted, make, outputs, problem
+from _table import ESTIMATORS, assert_same, case, each_backend, each_estimator, fitted, make, outputs, problem
+from sklearn import config_context
 
 from skuq._model import threads
 from skuq._model.threads import _blas, parallel_map, single_blas_thread
@@ -220,3 +222,147 @@ def test_blocks_are_shared_out_to_threads_that_begin_together(n_blocks, monkeypa
 def test_a_thread_does_not_wait_for_ever_for_one_that_cannot_start(monkeypatch):
     monkeypatch.setattr(threads, "LONGEST_WAIT", 0.01)
     threads._meet(threading.Barrier(2))
+
+
+def settings_of_torch(setting):
+    """A context in which a user's torch has that setting, and puts it back."""
+    import torch
+
+    if setting == "autocast":
+        return torch.autocast("cpu", torch.bfloat16)
+    if setting == "default device":
+        return torch.device("meta")  # what does not name its device ends up without numbers
+
+    @contextmanager
+    def default_dtype():
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(getattr(torch, setting))
+        try:
+            yield
+            assert torch.get_default_dtype() == getattr(torch, setting)
+        finally:
+            torch.set_default_dtype(before)
+
+    return default_dtype()
+
+
+@pytest.mark.parametrize("setting", ["float64", "float16", "default device", "autocast"])
+@pytest.mark.parametrize(("name", "backend"), [case("blitz", name) for name in ESTIMATORS])
+def test_settings_of_torch_change_no_number(name, backend, setting):
+    import torch
+
+    X, y = problem(name)
+    expected = fitted(name, backend)
+    rows = torch.as_tensor(X, dtype=torch.float64)
+    with settings_of_torch(setting):
+        model = make(name, backend).fit(X, y)
+        assert_same(outputs(model, X), outputs(expected, X))
+        native = model.to_native()
+    for network in native if isinstance(native, list) else [native]:
+        assert {p.dtype for p in network.parameters()} == {torch.float32}
+        network(rows)
+    assert_same(outputs(model.from_native(native), X), outputs(expected, X), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "backend"), [case("tensorflow", name) for name in SOME])
+def test_fits_inside_a_graph_of_tensorflow(name, backend):
+    import tensorflow as tf
+
+    X, y = problem(name)
+    with tf.Graph().as_default() as graph:
+        model = make(name, backend).fit(X, y)
+        native = model.to_native()
+        assert not graph.get_operations()
+    assert_same(outputs(model, X), outputs(fitted(name, backend), X))
+    assert_same(outputs(model.from_native(native), X), outputs(fitted(name, backend), X), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", [case("tensorflow")])
+def test_fits_without_eager_execution(backend, tmp_path):
+    run_python(
+        """
+import joblib
+import tensorflow as tf
+from _table import make, outputs, problem
+tf.compat.v1.disable_eager_execution()
+X, y = problem("BNNRegressor")
+joblib.dump(outputs(make("BNNRegressor", sys.argv[1]).fit(X, y), X), sys.argv[2] + "/said.joblib")
+assert not tf.executing_eagerly()
+""",
+        backend,
+        tmp_path,
+    )
+    X, _ = problem("BNNRegressor")
+    assert_same(joblib.load(tmp_path / "said.joblib"), outputs(fitted("BNNRegressor", backend), X))
+
+
+@each_backend
+@pytest.mark.parametrize("name", SOME)
+def test_settings_of_numpy_and_scikit_learn_change_no_number(name, backend):
+    X, y = problem(name)
+    with np.errstate(all="raise"), config_context(transform_output="pandas", assume_finite=True, display="text"):
+        model = make(name, backend).fit(X, y)
+        said = outputs(model, X)
+        assert set(np.geterr().values()) == {"raise"}
+    assert_same(said, outputs(fitted(name, backend), X))
+
+
+@each_backend
+@pytest.mark.parametrize("how", ["fork", "joblib"])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_predicts_and_refuses_to_train(backend, how):
+    # In a process of its own with an alarm: a fit that hangs ends there.
+    said = run_python(
+        """
+import multiprocessing, signal
+import joblib, numpy as np
+from _table import assert_same, make, outputs
+signal.alarm(120)
+rng = np.random.default_rng(0)
+X = rng.normal(size=(600, 30))
+y = X[:, 0] + rng.normal(size=600)
+wide = dict(hidden_layer_sizes=(512, 512), batch_size=600, max_iter=2)  # enough for several threads
+
+def work(seed):
+    signal.alarm(30)
+    assert_same(outputs(model, X), expected)
+    try:
+        make("ProbabilisticRegressor", sys.argv[1], random_state=seed, **wide).fit(X, y)
+    except RuntimeError as error:
+        return str(error)
+    return "fitted"
+
+model = make("ProbabilisticRegressor", sys.argv[1], **wide).fit(X, y)
+expected = outputs(model, X)
+if sys.argv[2] == "fork":
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        said = pool.map(work, range(2))
+else:
+    with joblib.parallel_config("multiprocessing"):
+        said = joblib.Parallel(2)(joblib.delayed(work)(seed) for seed in range(2))
+print(*said, sep="\\n")
+make("ProbabilisticRegressor", sys.argv[1], **wide).fit(X, y)  # the parent goes on
+""",
+        backend,
+        how,
+    )
+    assert said.count("was forked from") == said.count("get_context('spawn')") == 2
+
+
+@each_backend
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_trains_if_nobody_had(backend):
+    said = run_python(
+        """
+import multiprocessing, signal
+from _table import make, problem
+signal.alarm(120)
+def work(_):
+    make("ProbabilisticRegressor", sys.argv[1]).fit(*problem("ProbabilisticRegressor"))
+    return "fitted"
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    print(pool.map(work, range(2)))
+""",
+        backend,
+    )
+    assert said.count("fitted") == 2

@@ -12,6 +12,8 @@ from sklearn.preprocessing import StandardScaler
 PASS_ROWS = 65_536
 # Standardised inputs beyond this are as far out as float32 activations can honestly follow.
 INPUT_LIMIT = 1e6
+# Squares of numbers below this may vanish in sums.
+TINY = 1e-100
 # Columns of a sparse matrix that are dense together in a pass: with PASS_ROWS rows, 32 MB in float64.
 PASS_COLUMNS = 64
 # Stored values of a sparse matrix that are scaled at once.
@@ -192,6 +194,12 @@ class Standardizer:
         # StandardScaler takes the sum of the weights for a count when it judges whether a column is constant.
         sample_weight = sample_weight / sample_weight.mean()
         X = canonical_csr(X) if sparse.issparse(X) else X
+        # Squares of the smallest numbers are zero: columns of such are measured in larger units.
+        units = _larger_units(X)
+        if np.any(units != 1):
+            X = X @ sparse.diags_array(units, format="csr") if sparse.issparse(X) else np.asarray(X, np.float64) * units
+            found = cls.fit(X, sample_weight)
+            return cls(found.shift / units, np.where(found.constant, 1.0, found.scale / units), found.constant)
         groups = _columns_to_sum(X)
         scalers = [StandardScaler(with_mean=dense) for _, dense in groups]
         with np.errstate(over="ignore", invalid="ignore"):
@@ -297,6 +305,15 @@ class Standardizer:
     def _scaled(self, values: np.ndarray, columns: np.ndarray | slice) -> np.ndarray:
         z = (values - self.shift[columns]) / self.scale[columns]
         return np.clip(z, -INPUT_LIMIT, INPUT_LIMIT)
+
+
+def _larger_units(X: Any) -> np.ndarray:
+    """Factor of each column, a power of two: 1, or, where all its numbers are so small that squares vanish, to about 1."""
+    largest = np.asarray(abs(X).max(axis=0).todense() if sparse.issparse(X) else np.abs(X).max(axis=0), float).ravel()
+    tiny = (largest > 0) & (largest < TINY)
+    # No factor beyond the largest number: what is smaller than that lifts has no digits left.
+    exponent = np.where(tiny, np.minimum(-np.frexp(largest)[1], 1000), 0)
+    return np.ldexp(1.0, exponent)
 
 
 def _columns_to_sum(X: Any) -> list:

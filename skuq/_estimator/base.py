@@ -1,5 +1,6 @@
 """The ladder of ``fit`` that all ten estimators share."""
 
+import warnings
 from dataclasses import replace
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from .. import backends
 from .._data.encoding import many_valued
 from .._data.folds import count_copies
 from .._data.rows import Standardizer, canonical_csr, canonical_rows
+from .._training.interruption import is_one_of_many
 from .._training.jobs import Job, group_members, report, train_group, train_in_groups
 from .._training.loop import Outcome, Rows
 from .._training.members import Members, plan_members
@@ -118,7 +120,7 @@ class Estimator(CallbackSupportMixin, Contract, BaseEstimator):
         )
         self.backend_ = backend
         if plan is not None:
-            self._state = self._calibrated(X, y, weight, plan, reader, previous)
+            self._state = self._calibrated(X, y, weight, plan, reader, previous, outcome)
         self._report_training(outcome)
         self._report_weights()
 
@@ -145,19 +147,38 @@ class Estimator(CallbackSupportMixin, Contract, BaseEstimator):
         return plan_calibration(weight, copies, strata, int(seed.generate_state(1)[0]), before)
 
     def _calibrated(
-        self, X: Any, y: np.ndarray, weight: np.ndarray, plan: Plan, reader: TargetReader, previous: State | None
+        self,
+        X: Any,
+        y: np.ndarray,
+        weight: np.ndarray,
+        plan: Plan,
+        reader: TargetReader,
+        previous: State | None,
+        outcome: Outcome,
     ) -> State:
-        """The state of this fit with what held-out rows say of it."""
-        calibration = calibrate(
-            self,
-            X,
-            reader.given(y),
-            weight,
-            plan,
-            None if previous is None else previous.calibration,
-            log_class_weight=reader.log_class_weight(),
-            settings=reader.settings_of_arrays(),
-        )
+        """The state of this fit with what held-out rows say of it; on Ctrl-C without, and a warning says so."""
+        try:
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+            calibration = calibrate(
+                self,
+                X,
+                reader.given(y),
+                weight,
+                plan,
+                None if previous is None else previous.calibration,
+                log_class_weight=reader.log_class_weight(),
+                settings=reader.settings_of_arrays(),
+            )
+        except KeyboardInterrupt:
+            if is_one_of_many():
+                raise
+            text = (
+                f"Interrupted by user before calibration={self.calibration!r} was done: the model is kept, and its answers are "
+                f"not calibrated. Fit again for calibrated ones."
+            )
+            warnings.warn(text, UserWarning, stacklevel=4)  # at fit
+            return self._state
         return replace(self._state, calibration=calibration)
 
     def _form_of_data(self) -> dict[str, Any]:
@@ -244,6 +265,8 @@ class Estimator(CallbackSupportMixin, Contract, BaseEstimator):
         else:
             with watched(self, context, job.schedule.n_epochs) as progress:
                 outcome = train_group(job, progress)
+        if outcome.interrupted and is_one_of_many():
+            raise KeyboardInterrupt
         report(outcome, stacklevel=3)  # at fit
         return members, outcome
 

@@ -10,7 +10,10 @@ import inspect
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, TypeVar, cast, dataclass_transform
+
+from sklearn.utils._param_validation import Interval
 
 from .auto import sentences
 
@@ -39,6 +42,8 @@ SHARED_ATTRIBUTES = """
 """
 
 
+# No parameter is larger: products of two still fit in float32 with those of the data.
+LARGEST = 1e18
 # Of a docstring's line, without its indentation.
 WIDTH = 110
 Class = TypeVar("Class", bound=type)
@@ -55,7 +60,24 @@ def parameter(default: Any, constraints: list[Any], doc: str) -> Any:
     doc : str
         "type\ndescription", as numpydoc has it, without the default.
     """
+    constraints = [Number.of(each) if isinstance(each, Interval) else each for each in constraints]
     return field(default=default, metadata={"constraints": constraints, "doc": inspect.cleandoc(doc)})
+
+
+class Number(Interval):
+    """An interval of numbers that float32, in which networks train, can hold; True and False are none of them."""
+
+    @classmethod
+    def of(cls, interval: Interval) -> "Number":
+        """The same interval, with an end."""
+        right, closed = interval.right, interval.closed
+        if interval.type is Real and right is None:
+            right, closed = LARGEST, "right" if closed == "neither" else "both"
+        return cls(interval.type, interval.left, right, closed=closed)
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether this is a number within the interval."""
+        return not isinstance(val, bool) and super().is_satisfied_by(val)
 
 
 def inherited(owner: type, name: str, default: Any) -> Any:

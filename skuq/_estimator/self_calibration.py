@@ -15,6 +15,7 @@ from sklearn.base import clone
 from .._data.folds import Folds, Part, divide
 from .._prediction.conformal import Scores
 from .._prediction.temperature import fit_mixture_temperature
+from .._training.interruption import many_fits
 from .state import Calibration
 
 N_FOLDS = 5
@@ -197,7 +198,8 @@ def _fit_folds(
         if len(rows) == 1:
             # fit wants two rows; two halves of one are merged again.
             rows, own = np.repeat(rows, 2), np.repeat(own / 2, 2)
-        fitted.append(fold.set_params(**settings).fit(X[rows], y[rows], sample_weight=own))
+        with many_fits():
+            fitted.append(fold.set_params(**settings).fit(X[rows], y[rows], sample_weight=own))
     return fitted
 
 

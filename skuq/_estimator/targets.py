@@ -16,6 +16,8 @@ from .state import Output, Target
 
 # Training computes in float32, in which rates by these exposures are neither zero nor infinite.
 EXPOSURES = 1e-20, 1e20
+# Its square, and that of a hundredth of it, are float64 numbers with all their digits.
+LEAST_SPREAD = 1e-150
 
 
 class TargetReader(ABC):
@@ -175,6 +177,11 @@ class Values(TargetReader):
             standardizer = Standardizer.fit(y, weight)
         else:
             standardizer = Standardizer.identity(y.shape[1])
+        if np.any(standardizer.scale < LEAST_SPREAD):
+            raise ValueError(
+                f"y varies by {standardizer.scale.min():.3g} only, and float64 has no number for the square of that, a variance. "
+                f"Multiply y, by 1e100 for example."
+            )
         z = y if likelihood.target_transform == "count" else (y - standardizer.shift) / standardizer.scale
         if likelihood.target_transform == "divide":
             check_multiples(z, likelihood)

@@ -147,6 +147,7 @@ def join_outcomes(groups: list[np.ndarray], outcomes: list[Outcome]) -> Outcome:
         _mean_curve([outcome.held_out_losses for outcome in outcomes], sizes),
         joined,
         kept,
+        any(outcome.interrupted for outcome in outcomes),
     )
 
 
@@ -178,7 +179,7 @@ def _work(job: Job, caller: int, stop: str) -> Outcome:
     try:
         return train_group(job, watch)
     except KeyboardInterrupt:  # before training began
-        return Outcome(np.array(job.start), n_epochs=1, warnings=[UserWarning(INTERRUPTED)])
+        return Outcome(np.array(job.start), n_epochs=1, warnings=[UserWarning(INTERRUPTED)], interrupted=True)
 
 
 @contextmanager

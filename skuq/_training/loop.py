@@ -116,6 +116,8 @@ class Outcome:
         UserWarning on Ctrl-C.
     kept : dict of ndarray, members on the first axis
         What a collector kept besides the parameters.
+    interrupted : bool
+        Whether Ctrl-C ended training.
     """
 
     parameters: np.ndarray
@@ -124,6 +126,7 @@ class Outcome:
     held_out_losses: list[float] = field(default_factory=list)
     warnings: list[Warning] = field(default_factory=list)
     kept: dict[str, np.ndarray] = field(default_factory=dict)
+    interrupted: bool = False
 
 
 class Batches:
@@ -390,6 +393,7 @@ def train(
         else:
             outcome.warnings += rule.warnings_at_end()
     except KeyboardInterrupt:
+        outcome.interrupted = True
         outcome.warnings.append(UserWarning(INTERRUPTED))
     kept = collector.result(last.parameters)
     outcome.parameters = kept.pop("parameters")

@@ -19,6 +19,8 @@ in ``skuq/_training/loop.py`` does the rest in NumPy, once for all backends.
 """
 
 import importlib
+import os
+import sys
 from importlib.util import find_spec
 from typing import NamedTuple, cast
 
@@ -130,8 +132,41 @@ def resolve(name: str) -> str:
 
 
 def load(name: str) -> Backend:
-    """Import and return the backend of that name."""
-    return cast(Backend, importlib.import_module(BACKENDS[resolve(name)].package))
+    """Import and return the backend of that name.
+
+    Raises
+    ------
+    RuntimeError
+        In a process that was forked after the framework had started: it would wait for ever for threads that are not there.
+    """
+    package = BACKENDS[resolve(name)].package
+    if name in _STARTED_BEFORE_FORK:
+        library = BACKENDS[name].library.split(",")[0]
+        raise RuntimeError(
+            f"This process was forked from one in which {library} had started. Threads do not survive a fork, and training here "
+            f"would wait for them for ever. Train in processes that start fresh: joblib's loky (the default of n_jobs), "
+            f"JOBLIB_START_METHOD=spawn for joblib's multiprocessing, or multiprocessing.get_context('spawn'). To predict in a "
+            f"forked process is safe."
+        )
+    _STARTED.add(name)
+    return cast(Backend, importlib.import_module(package))
+
+
+# Frameworks that this process has started, and those that the process it was forked from had.
+_STARTED: set[str] = set()
+_STARTED_BEFORE_FORK: set[str] = set()
+
+
+def _forked() -> None:
+    """Remember, in a forked process, what had started before."""
+    context = getattr(sys.modules.get("tensorflow.python.eager.context"), "_context", None)
+    if getattr(context, "_initialized", False):  # by whoever it was
+        _STARTED.add("tensorflow")
+    _STARTED_BEFORE_FORK.update(_STARTED)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def check_name(name: object, owner: str) -> None:

@@ -1,5 +1,6 @@
 """The fit ladder of conformal prediction: who trains on which rows, who is calibrated on which."""
 
+from contextlib import nullcontext
 from numbers import Integral
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from .._data.folds import Part, divide
 from .._prediction.conformal import Scores
+from .._training.interruption import many_fits
 from .._validation import check_weights
 from ._copies import row_copies
 from ._groups import find_groups
@@ -81,9 +83,10 @@ class Conformal(MetaEstimatorMixin, BaseEstimator):
             self.estimator_, self.estimators_ = estimator, [estimator]
         else:
             splits = self._splits(X, y, np.ones(len(y)) if weight is None else weight, copies, group)
-            self.estimators_ = [self._train(estimator, X, y, weight, training) for training, _, _ in splits]
             whole = self.method == "cross"
-            self.estimator_ = self._train(estimator, X, y, weight) if whole else self.estimators_[0]
+            with many_fits() if whole else nullcontext():
+                self.estimators_ = [self._train(estimator, X, y, weight, training) for training, _, _ in splits]
+                self.estimator_ = self._train(estimator, X, y, weight) if whole else self.estimators_[0]
         self._calibrate(X, y, weight, group, splits)
         return self
 

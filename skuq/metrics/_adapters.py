@@ -238,6 +238,14 @@ class _TensorCounts(_Tensors):
         return smallest_count(self.cdf, q, self._moments[0], self._moments[1] ** 2)
 
 
+def _from_scipy(dist):
+    # scipy's Normal (1.15 to 1.17) comes out of copy.deepcopy and pickle as a StandardNormal that keeps its numbers aside.
+    given = getattr(dist, "_original_parameters", None)
+    if type(dist).__name__ == "StandardNormal" and given:
+        dist = stats.Normal(**given)
+    return _Scipy(dist)
+
+
 def _from_torch(dist):
     while type(dist).__name__ == "Independent":  # outputs side by side, each a margin
         dist = dist.base_dist
@@ -292,7 +300,7 @@ def _joint(dist):
 
 
 _ADAPTERS = {
-    ("scipy", "ContinuousDistribution"): _Scipy,
+    ("scipy", "ContinuousDistribution"): _from_scipy,
     ("scipy", "DiscreteDistribution"): _ScipyCounts,
     ("scipy", "Mixture"): _Scipy,
     ("torch", "Distribution"): _from_torch,

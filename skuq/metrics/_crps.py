@@ -11,6 +11,8 @@ from skuq.metrics._adapters import is_discrete
 from skuq.metrics._distributions import check_samples
 from skuq.metrics._validation import average, check_distribution, check_target, is_distribution, load_scoringrules
 
+# A spread below this is a point to double precision.
+SMALLEST = 1e-100
 # Numbers in the (rows, S, S) array that scoringrules makes of S components.
 CHUNK = 2_000_000
 # Beyond the outer levels F² and (1 − F)² are below 1e-13: nothing of the integral is left there.
@@ -67,7 +69,7 @@ def crps(y_true, y_pred, *, sample_weight=None, multioutput="uniform_average"):
     if components is not None:
         values = _crps_mixture(y, *components)
     elif isinstance(getattr(dist, "dist", None), type(stats.norm)):
-        values = load_scoringrules().crps_normal(shaped, dist.mean(), dist.std())
+        values = load_scoringrules().crps_normal(shaped, dist.mean(), np.maximum(dist.std(), SMALLEST))
     elif is_discrete(dist):
         values = _crps_counts(shaped, dist)
     else:
@@ -88,8 +90,8 @@ def _normal_components(dist):
 def _crps_mixture(y, means, stds):
     scoringrules = load_scoringrules()
     means = np.asarray(means, dtype=np.float64)
-    # The formula divides by the spreads; a spread this small is a point to double precision.
-    stds = np.maximum(np.broadcast_to(stds, means.shape).astype(np.float64), 1e-100)
+    # The formula divides by the spreads.
+    stds = np.maximum(np.broadcast_to(stds, means.shape).astype(np.float64), SMALLEST)
     n_draws = len(means)
     means, stds = means.reshape(n_draws, -1), stds.reshape(n_draws, -1)
     flat = y.reshape(-1)

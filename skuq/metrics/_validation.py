@@ -52,6 +52,20 @@ def check_target(y_true, sample_weight):
     return y.reshape(len(y), -1), check_weight(sample_weight, y)
 
 
+def check_parameters(dist):
+    """Raise ValueError for a distribution of scipy with parameters outside their range, of which scipy says nan."""
+    inner = getattr(dist, "inner", dist)
+    if not type(inner).__module__.startswith("scipy."):
+        return
+    with np.errstate(all="ignore"):
+        wrong = np.isnan(inner.support()).any(axis=0)
+    if np.any(wrong):
+        raise ValueError(
+            f"y_pred has parameters outside their range in {np.count_nonzero(wrong)} of {np.size(wrong)} distributions: a scale "
+            f"or a standard deviation must be positive, and no parameter nan."
+        )
+
+
 def is_categorical(y_pred):
     """Whether `y_pred` is what a classifier's predict_dist returns."""
     return hasattr(y_pred, "classes") and hasattr(y_pred, "mean")
@@ -76,6 +90,7 @@ def check_distribution(y_pred, y):
     y : ndarray of the shape of ``dist.mean()``, (n,) or (n, t)
     """
     dist = _check_normal(y_pred) if isinstance(y_pred, tuple) else adapt(y_pred)
+    check_parameters(dist)
     shape = np.shape(dist.mean())
     if shape != y.shape and not (y.shape[1] == 1 and shape == y.shape[:1]):
         raise ValueError(

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from .._training.interruption import many_fits
 from ..composites import find_trained, unwrap
 from ._base import BLACK, BLUE, CYCLE, DASHES, GREY, VERMILLION, Display, check_choice, feature_names
 
@@ -290,7 +291,8 @@ class RegularizationPathDisplay(Display):
         name = _parameter_name(estimator, "alpha") if param_name is None else param_name
         selected, counts, coefs, scores = [], [], [], []
         for alpha in strengths.tolist():
-            model = clone(estimator).set_params(**{name: alpha}).fit(X, y)
+            with many_fits():
+                model = clone(estimator).set_params(**{name: alpha}).fit(X, y)
             predictor, inner = unwrap(model, X)
             if not hasattr(predictor, "selected_features_"):
                 raise TypeError(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from blitz.modules import BayesianLinear
 from blitz.modules.base_bayesian_module import BayesianModule
-from blitz.modules.weight_sampler import PriorWeightDistribution
+from blitz.modules.weight_sampler import PriorWeightDistribution, TrainableRandomDistribution
 from blitz.utils import variational_estimator
 from torch import distributions, nn
 from torch.nn import functional as F
@@ -23,7 +23,38 @@ class BayesianModel(NativeModel):
     """
 
 
-class FullCovarianceLinear(BayesianModule):
+class Undrawn:
+    """Copies and pickles leave the last draw behind: torch copies no tensor that was computed from parameters."""
+
+    def __getstate__(self):
+        return self.__dict__ | {name: value for name, value in self.undrawn.items() if name in self.__dict__}
+
+
+class Sampler(Undrawn, TrainableRandomDistribution):
+    """BLiTZ's distribution of a weight."""
+
+    undrawn = {"w": None, "sigma": None}
+
+
+class Drawing(Undrawn, BayesianLinear):
+    """BLiTZ's dense layer, which can be copied, pickled and moved to another dtype.
+
+    BLiTZ (0.2.8) has two parameters for each mean and each spread, one in the layer and one in its sampler, on the same memory.
+    A copy parts them: the sampler's is trained, and the layer's, which a frozen layer uses, stays. Here they are one.
+    """
+
+    undrawn = {"log_prior": 0, "log_variational_posterior": 0}
+
+    def tie(self):
+        """Give the samplers the parameters of the layer."""
+        for name in ("weight", "bias"):
+            mean, spread = getattr(self, f"{name}_mu"), getattr(self, f"{name}_rho")
+            sampler = Sampler(mean, spread)
+            sampler.mu, sampler.rho = mean, spread
+            setattr(self, f"{name}_sampler", sampler)
+
+
+class FullCovarianceLinear(Undrawn, BayesianModule):
     """A dense layer whose kernel and bias are jointly normal, which BLiTZ does not have; with its interface.
 
     Parameters
@@ -42,12 +73,14 @@ class FullCovarianceLinear(BayesianModule):
         Of the weights of the last forward pass.
     """
 
+    undrawn = Drawing.undrawn
+
     def __init__(self, n_in, n_out, bias, prior):
         super().__init__()
         self.n_in, self.n_out, self.bias, self.prior = n_in, n_out, bias, prior
         size = (n_in + bias) * n_out
-        self.mean = nn.Parameter(torch.zeros(size))
-        self.spread = nn.Parameter(torch.zeros(size * (size + 1) // 2))
+        self.mean = nn.Parameter(torch.zeros(size, dtype=torch.float32))
+        self.spread = nn.Parameter(torch.zeros(size * (size + 1) // 2, dtype=torch.float32))
         self.freeze = False
         self.log_prior = self.log_variational_posterior = 0
 
@@ -117,7 +150,9 @@ def _mean_field(posterior, means, spreads):
     for tensors in posterior.network.layers:
         scales = [_prior_scale(posterior.prior, tensor) for tensor in tensors]
         n_in, n_out = tensors[0].shape
-        layer = BayesianLinear(n_in, n_out, bias=len(tensors) == 2, **_prior_arguments(posterior.prior, scales[0]))
+        layer = Drawing(n_in, n_out, bias=len(tensors) == 2, **_prior_arguments(posterior.prior, scales[0]))
+        layer.tie()
+        layer.float()
         with torch.no_grad():
             for name, tensor in zip(("weight", "bias"), tensors, strict=False):
                 for source, parameter in ((means, f"{name}_mu"), (spreads, f"{name}_rho")):
@@ -165,7 +200,7 @@ def _full_covariance(posterior, means, spreads):
 def _prior_distribution(prior, scale):
     if prior.family != "scale_mixture":
         return distributions.Normal(torch.zeros_like(scale), scale)
-    mix = torch.tensor([prior.mix, 1 - prior.mix]).expand(len(scale), 2)
+    mix = scale.new_tensor([prior.mix, 1 - prior.mix]).expand(len(scale), 2)
     scales = torch.stack([scale, prior.ratio * scale], -1)
     return distributions.MixtureSameFamily(
         distributions.Categorical(mix), distributions.Normal(torch.zeros_like(scales), scales)

@@ -29,9 +29,12 @@ class NativeModel(nn.Module):
     """Standardised inputs, hidden layers, output layer, and what the outputs mean.
 
     With random features and a fitted precision P, ``eval()`` makes the forward pass return ``(outputs, variance)``:
-    the predictive variance s·Φ P⁻¹ Φᵀ of each row, shape (n_rows, n_precisions) for logits, and in y's units squared,
-    (n_rows, n_outputs), for a regressor. In training mode only the outputs. Training by hand changes Φ but not the
-    buffer `precision`: assign a new one, s·I + Σ w Φᵢ Φᵢᵀ with Φ from ``model.hidden(model.standardize(X))``.
+    the predictive variance s·Φ P⁻¹ Φᵀ of each row, shape (n_rows, n_precisions) for logits, and (n_rows, n_outputs) for a
+    regressor: of the location, in y's units squared (of log y for a log-normal), or of the log mean of a gamma or a count.
+    In training mode only the outputs. Training by hand changes Φ but not the buffer `precision`: assign a new one,
+    s·I + Σ w Φᵢ Φᵢᵀ with Φ from ``model.hidden(model.standardize(X))``.
+    A model can be copied, and its ``state_dict`` saved and loaded into another of the same estimator. It can be pickled, but for
+    one of bounded spectral norms (SNGP): torch pickles no parametrized layers.
     Where the inputs are encoded, the first module of `hidden` does it.
 
     Parameters
@@ -73,20 +76,22 @@ class NativeModel(nn.Module):
         factor = torch.linalg.cholesky(self.precision)
         whitened = torch.linalg.solve_triangular(factor, features.to(factor.dtype).T, upper=False)
         variance = self.ridge_penalty * whitened.square().sum(-2).T.to(features.dtype)
-        return variance * self.head.y_scale**2 if isinstance(self.head, LikelihoodHead) else variance
+        return variance * self.head.latent_scale**2 if isinstance(self.head, LikelihoodHead) else variance
 
 
 class Standardize(nn.Module):
-    """(X − shift) / scale; in double precision, so that a large offset costs no digits."""
+    """(X − shift) / scale; in double precision, so that a large offset costs no digits, then in that of the model."""
 
     def __init__(self, shift, scale):
         super().__init__()
         self.register_buffer("shift", torch.tensor(np.asarray(shift, dtype=np.float64)))
         self.register_buffer("scale", torch.tensor(np.asarray(scale, dtype=np.float64)))
+        # Follows the model to another dtype; torch's default dtype says nothing about a model that is built.
+        self.register_buffer("like", torch.zeros((), dtype=torch.float32), persistent=False)
 
     def forward(self, X):
         """Standardise X of shape (n_rows, n_features)."""
-        return ((X - self.shift) / self.scale).to(torch.get_default_dtype())
+        return ((X - self.shift) / self.scale).to(self.like.dtype)
 
 
 class Residual(nn.Module):
@@ -125,8 +130,8 @@ class SpectralBound(nn.Module):
         super().__init__()
         self.bound = bound
         generator = torch.Generator().manual_seed(0)
-        self.register_buffer("left", torch.randn(len(weight), generator=generator))
-        self.register_buffer("factor", torch.ones(()))
+        self.register_buffer("left", torch.randn(len(weight), generator=generator, dtype=weight.dtype))
+        self.register_buffer("factor", torch.ones((), dtype=weight.dtype))
         with torch.no_grad():
             for _ in range(10):
                 self._iterate(weight)
@@ -175,8 +180,13 @@ class LikelihoodHead(nn.Module):
         super().__init__()
         self.layout, self.log_target = fitted.network.head, fitted.log_target
         self.constants = nn.Parameter(torch.tensor(constants, dtype=torch.float32))
-        for name in ("fixed", "y_shift", "y_scale", "noise_scale", "noise_power", "noise_limit"):
-            self.register_buffer(name, torch.tensor(np.asarray(getattr(fitted, name), dtype=np.float32)))
+        names = ("fixed", "y_shift", "y_scale", "noise_scale", "noise_power", "noise_limit")
+        buffers = {name: getattr(fitted, name) for name in names}
+        # The first output is the location in standardised units, or, of multiples and counts, the logarithm of their mean.
+        in_log = self.layout.density.likelihood.target_transform in ("divide", "count")
+        buffers["latent_scale"] = np.ones_like(fitted.y_scale) if in_log else fitted.y_scale
+        for name, value in buffers.items():
+            self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
 
     def forward(self, raw, exposure=None):
         """Return the distribution for raw outputs of shape (n_rows, n_raw) and exposures of shape (n_rows, 1), if any."""

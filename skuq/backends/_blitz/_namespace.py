@@ -26,7 +26,10 @@ def _of_two(
 
 
 def _where(condition: torch.Tensor, x: torch.Tensor | float, y: torch.Tensor | float) -> torch.Tensor:
-    like = next((v for v in (x, y) if isinstance(v, torch.Tensor)), torch.empty((), device=condition.device))
+    like = next(
+        (v for v in (x, y) if isinstance(v, torch.Tensor)),
+        torch.empty((), dtype=torch.float32, device=condition.device),
+    )
     x, y = (v if isinstance(v, torch.Tensor) else like.new_full((), v) for v in (x, y))
     return torch.where(condition, x, y)
 

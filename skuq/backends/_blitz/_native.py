@@ -31,7 +31,7 @@ def to_native(fitted):
         forward pass draws weights, from torch's global generator, as BLiTZ does; ``freeze_()`` uses the means.
     """
     # Layers initialise themselves from the global generator before their weights are overwritten.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         if isinstance(fitted.posterior, VariationalPosterior):
             from ._bayesian import build_bayesian
 
@@ -76,7 +76,7 @@ def _build(fitted, weights):
     layers = []
     for kernel, *bias in fitted.network.layers:
         n_in, n_out = kernel.shape
-        layer = nn.Linear(n_in, n_out, bias=bool(bias))
+        layer = nn.Linear(n_in, n_out, bias=bool(bias), dtype=torch.float32)
         with torch.no_grad():
             layer.weight.copy_(torch.tensor(tensors[kernel.name].T))
             if bias:

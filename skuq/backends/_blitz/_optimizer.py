@@ -33,7 +33,7 @@ class Adam:
         self._l2, self._l1 = float(knobs.l2), float(knobs.l1)
         self._mask, self._proximal = mask, l1
         self._moments = torch.zeros_like(parameters), torch.zeros_like(parameters)
-        self._n_steps = torch.zeros((), device=parameters.device)
+        self._n_steps = parameters.new_zeros(())
         self._scratch = torch.empty_like(parameters if l1 else parameters[:0])
         on_cpu = parameters.device.type == "cpu"
         self._limit = GradientLimit(gradient) if on_cpu else DeviceGradientLimit(gradient)
@@ -165,7 +165,7 @@ class SpectralBound:
         self._bound = bound
         self._kernels = kernel_stacks(network.hidden_kernels, parameters)
         self._left = [
-            torch.randn((len(kernels), 1, kernels.shape[1]), generator=generator, device=parameters.device)
+            parameters.new_empty(len(kernels), 1, kernels.shape[1]).normal_(generator=generator)
             for kernels in self._kernels
         ]
         self._n_warm_up = n_warm_up

@@ -52,13 +52,14 @@ class MeanField:
         self._row: slice | torch.Tensor = slice(None)
 
     def _set_prior(self, prior: str | None, knobs: Knobs) -> None:
-        scale = torch.tensor(np.broadcast_to(knobs.prior_scale, self.n_layer_weights), dtype=torch.float32)
+        prior_scale = np.broadcast_to(knobs.prior_scale, self.n_layer_weights)
+        scale = torch.tensor(prior_scale, dtype=torch.float32, device=self._means.device)
         self._mixture, ratio, mix = prior == "scale_mixture", float(knobs.prior_ratio), float(knobs.prior_mix)
         if self._mixture and not mix:
             # The narrow component alone: it takes the place of the first, to which the second is related.
             scale, mix = ratio * scale, 1.0
         self._kl_weight = float(knobs.kl_weight)
-        self._prior_scale = scale = scale.to(self._means.device)
+        self._prior_scale = scale
         self._weighted_precision = self._kl_weight / scale**2
         self._value_precision = self._weighted_precision[self._row]
         if self._mixture:

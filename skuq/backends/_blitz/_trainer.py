@@ -53,7 +53,7 @@ class Trainer(_protocol.Trainer):
         self._device = check_device(device)
         self._program, self._knobs = program, knobs
         self._generator = torch.Generator(self._device).manual_seed(int(seed))
-        with torch.no_grad():
+        with torch.no_grad(), no_autocast(self._device):
             self._parameters = self._tensor(parameters)
             self._gradient = torch.zeros_like(self._parameters)
             self._features = {name: self._tensor(array) for name, array in features.items()}
@@ -93,10 +93,11 @@ class Trainer(_protocol.Trainer):
     @torch.no_grad()
     def load(self, parameters: np.ndarray) -> None:
         """Put parameters back and forget Adam's moments."""
-        self._parameters.copy_(self._tensor(parameters))
-        self._optimizer.reset()
-        if self._spectral:
-            self._spectral.warm_up()
+        with no_autocast(self._device):
+            self._parameters.copy_(self._tensor(parameters))
+            self._optimizer.reset()
+            if self._spectral:
+                self._spectral.warm_up()
 
     @torch.no_grad()
     def run(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, learning_rate: np.ndarray) -> np.ndarray:
@@ -115,6 +116,10 @@ class Trainer(_protocol.Trainer):
         ndarray of shape (n_steps, n_members)
             Loss of each step's batch before the step.
         """
+        with no_autocast(self._device):
+            return self._run(X, y, weight, learning_rate)
+
+    def _run(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, learning_rate: np.ndarray) -> np.ndarray:
         n_steps, n_members, n_rows, _ = np.shape(X)
         if n_rows != self._n_rows:
             self._allocate(n_rows)
@@ -122,7 +127,7 @@ class Trainer(_protocol.Trainer):
         # Of the arrays only X may be large: it is not copied unless it must be.
         xs, ys, weights = (tensor.unsqueeze(2) for tensor in (self._shared(X), self._tensor(y), self._tensor(weight)))
         # A row of weight 0 gets a target inside the support, so it never makes a NaN.
-        inside = torch.full((), self._program.network.head.padding_target, device=self._device)
+        inside = ys.new_full((), self._program.network.head.padding_target)
         ys = torch.where(weights.unsqueeze(-1) > 0, ys, inside)
         batches = zip(
             xs.unbind(0),
@@ -131,7 +136,7 @@ class Trainer(_protocol.Trainer):
             self._rates(learning_rate),
             strict=True,
         )
-        losses = torch.empty(n_steps, n_members, device=self._device)
+        losses = self._parameters.new_empty(n_steps, n_members)
         # What is not finite is found in the losses; NumPy need not say it too.
         with single_thread() if self._one_thread else nullcontext(), np.errstate(all="ignore"):
             start = 0
@@ -336,6 +341,16 @@ def check_device(device: str | torch.device) -> torch.device:
             f'device="cpu", or install a CUDA build of PyTorch on a machine with an NVIDIA GPU.'
         )
     return device
+
+
+@contextmanager
+def no_autocast(device: torch.device) -> Iterator[None]:
+    """Compute in the dtypes of the tensors, though a user may have turned autocast on in this thread.
+
+    Default dtype and default device are not touched: every tensor is made with its own.
+    """
+    with torch.autocast(device.type, enabled=False):
+        yield
 
 
 @contextmanager

@@ -4,8 +4,12 @@ The layers keep the names below, by which :func:`from_native` finds them again; 
 be changed by hand. A layer that samples (``DenseVariational``, ``Dropout``) draws from TensorFlow's global generator,
 as these layers do: call ``tf.random.set_seed`` before it for repeatable numbers.
 
+``save_weights`` and ``load_weights``, into another ``to_native()`` of the same estimator, keep every model. A whole model can be
+copied, pickled and saved as ``.keras`` if it is a classifier of plain layers: TensorFlow Probability's ``DistributionLambda`` and
+``DenseVariational`` and tf-models-official's layers cannot say what they were built from.
+
 ==========================  ========================================================================================
-``standardize``             ``Rescaling``: the network's units from the user's, in float64
+``standardize``             ``Rescaling`` by arrays: the network's units from the user's, in float64
 ``encode``                  the features and what stands beside those that are encoded, where any are
 ``dense_in``, ``dense_0``,  ``Dense``, inside tf-models-official's ``SpectralNormalization`` if the norm is bounded;
 …, ``dense_out``            ``DenseVariational`` for a variational posterior
@@ -13,7 +17,7 @@ as these layers do: call ``tf.random.set_seed`` before it for repeatable numbers
                             each logit has a precision of its own)
 ``constants``               the head's learned constants, appended to the raw outputs
 ``exposure``                the column of X that is the row's exposure, appended to these, where there is one
-``temperature``             ``Rescaling``: logits over the temperature, less the class weights' part, where there is one
+``temperature``             ``Rescaling`` by arrays: logits over the temperature, less the class weights' part, where there is one
 ``distribution``            ``DistributionLambda``: p(y | x) in y's units, which samples its mean
 ==========================  ========================================================================================
 """
@@ -31,6 +35,7 @@ from ..._model.posteriors import GaussianProcess, VariationalPosterior
 from ._distributions import distribution
 from ._encodings import NATIVE
 from ._losses import link_parameters
+from ._trainer import eager
 
 tfb, tfd, tfpl = tfp.bijectors, tfp.distributions, tfp.layers
 
@@ -56,6 +61,11 @@ def to_native(fitted, kl_weight=1.0):
         s·ΦP⁻¹Φᵀ over the rows given, of shape (n_rows, n_rows), or (n_rows, n_rows, n_logits) where each logit has a
         precision of its own; for a regressor it is the covariance of the standardised function.
     """
+    with eager():
+        return _to_native(fitted, kl_weight)
+
+
+def _to_native(fitted, kl_weight):
     posterior = fitted.posterior
     if isinstance(posterior, VariationalPosterior):
         model = _build(fitted, kl_weight)
@@ -87,7 +97,11 @@ def from_native(model, fitted):
     -------
     Fitted
     """
-    models = model if isinstance(model, list) else [model]
+    with eager():
+        return _from_native(model if isinstance(model, list) else [model], fitted)
+
+
+def _from_native(models, fitted):
     posterior = fitted.posterior
     if isinstance(posterior, VariationalPosterior):
         flat = _read(_posterior_blocks(models[0], posterior))
@@ -108,7 +122,7 @@ def _build(fitted, kl_weight):
     # In double precision, so that a large offset costs no digits; the layers that follow cast to float32.
     X = tf_keras.Input((network.n_features,), name="X", dtype="float64")
     shift, scale = (np.asarray(a, np.float64) for a in (fitted.x_shift, fitted.x_scale))
-    h = tf_keras.layers.Rescaling(1 / scale, -shift / scale, name="standardize", dtype="float64")(X)
+    h = Affine(1 / scale, -shift / scale, name="standardize", dtype="float64")(X)
     if network.encoding is not None and network.n_encoded:
         encoding = NATIVE[network.encoding.name](network.encoding.size, network.encoding.n_encoded, name="encode")
         h = encoding(h)
@@ -133,7 +147,7 @@ def _build(fitted, kl_weight):
         raw = AppendExposure(fitted.exposure, name="exposure")([raw, X])
     if fitted.temperature != 1 or np.any(fitted.log_class_weight):
         shift = -np.asarray(fitted.log_class_weight, np.float64)
-        raw = tf_keras.layers.Rescaling(1 / fitted.temperature, shift, name="temperature")(raw)
+        raw = Affine(1 / fitted.temperature, shift, name="temperature")(raw)
     if network.head.family not in ("bernoulli", "categorical"):
         # IndependentNormal has neither a floor of the scale nor y's units, so the general layer it is made of. Its
         # tensor is the mean: a model whose values change from call to call could not be compared.
@@ -239,6 +253,18 @@ def _official_layer(module, name):
             f"The native SNGP model is built of tf-models-official's {name}, which is not installed. Install it with "
             f"pip install 'skuq[tf-models]'."
         ) from error
+
+
+@tf_keras.utils.register_keras_serializable("skuq")
+class Affine(tf_keras.layers.Rescaling):
+    """``Rescaling`` by arrays, which can be saved: Keras writes no arrays, and would read lists in float32."""
+
+    def __init__(self, scale, offset=0.0, **kwargs):
+        super().__init__(np.asarray(scale, np.float64), np.asarray(offset, np.float64), **kwargs)
+
+    def get_config(self):
+        """Arguments of the constructor."""
+        return super().get_config() | {"scale": self.scale.tolist(), "offset": self.offset.tolist()}
 
 
 @tf_keras.utils.register_keras_serializable("skuq")

@@ -1,7 +1,6 @@
 """Features padded to few numbers, so that few shapes are compiled.
 
-What XLA compiles stays in memory for the life of the process, some 14 MB and 120 memory maps a shape, and Linux ends a
-process of 65,530 maps. A search over columns would compile a function for each number of them; so columns of zeros are
+A search over columns would compile a function for each number of them; so columns of zeros are
 added up to the next of eight sizes an octave, and the weights on them, which no gradient reaches, stay zero.
 """
 

@@ -2,11 +2,12 @@
 
 A step of a small network is a few microseconds of arithmetic, so a loop in Python would spend its time on everything
 but that. Here a stretch of steps runs in one compiled function. Its trip count and every number in `Knobs` are
-run-time inputs, and it is kept for the life of the process, so a grid search over them compiles once.
+run-time inputs, and it is kept, so a grid search over them compiles once.
 """
 
 import warnings
-from functools import cache
+from contextlib import AbstractContextManager
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from .. import _protocol
 from .._protocol import Knobs, Program
+from ._compiled import Compiled
 from ._elementary import dropout_masks, standard_normals
 from ._losses import negative_log_likelihood
 from ._optimizer import adam, bound_spectral_norms, singular_vectors
@@ -29,6 +31,9 @@ SCALARS = (
     *("l1", "l2", "ridge", "dropout_rate", "spec_norm_bound"),
     *("beta", "kl_weight", "prior_ratio", "prior_mix"),
 )
+# Compiled functions that are kept: some 14 MB and 120 memory maps each.
+KEPT = 32
+CPU = "/CPU:0"
 # Share of the memory maps that Linux allows a process, above which the user is warned.
 MANY_MAPS = 0.85
 # Independent random streams within one step.
@@ -60,6 +65,18 @@ class Trainer(_protocol.Trainer):
         seed: int,
         device: str = "cpu",
     ) -> None:
+        with eager():
+            self._start(program, parameters, features, knobs, seed, device)
+
+    def _start(
+        self,
+        program: Program,
+        parameters: np.ndarray,
+        features: dict[str, np.ndarray],
+        knobs: Knobs,
+        seed: int,
+        device: str,
+    ) -> None:
         self._padding = Padding(program)
         self._program = self._padding.inner
         self._device = _device_name(device)
@@ -69,26 +86,37 @@ class Trainer(_protocol.Trainer):
         numbers = [getattr(knobs, name) for name in SCALARS]
         prior_scale = self._padding.prior_scale(knobs.prior_scale) if program.posterior else np.zeros(0)
         features = self._padding.features(features)
-        with tf.device(self._device):
-            self._knobs = tf.constant(np.concatenate([numbers, knobs.fixed, prior_scale]), tf.float32)
-            self._features = [tf.constant(features[name], tf.float32) for name in program.network.fixed_shapes]
+        self._knobs = self._array(np.concatenate([numbers, knobs.fixed, prior_scale]))
+        self._features = [self._array(features[name]) for name in program.network.fixed_shapes]
         self.load(parameters)
 
     def load(self, parameters: np.ndarray) -> None:
         """Continue from these parameters, shape (M, n_parameters), with fresh Adam moments."""
         parameters = self._padding.parameters(np.asarray(parameters, np.float32))
         vectors = singular_vectors(self._program, parameters, self._seed)
-        with tf.device(self._device):
-            zeros = tf.zeros(parameters.shape)
-            self._state = [tf.constant(parameters), zeros, zeros, tf.zeros((len(parameters), 1)), tf.constant(vectors)]
+        zeros, squares = np.zeros_like(parameters), np.zeros((len(parameters), 1))
+        with eager():
+            self._state = [self._array(a) for a in (parameters, zeros, zeros, squares, vectors)]
         self._n_updates = 0  # Adam's t since the last load
 
     def parameters(self) -> np.ndarray:
         """Present parameters, shape (M, n_parameters)."""
-        return self._padding.own(self._state[0].numpy()).copy()
+        return self._padding.own(np.asarray(self._state[0])).copy()
+
+    def _array(self, array: np.ndarray, dtype: type = np.float32) -> Any:
+        """What the compiled function takes: an array, or on a GPU a tensor there."""
+        array = np.asarray(array, dtype)
+        if self._device == CPU:
+            return array
+        with tf.device(self._device):
+            return tf.constant(array)
 
     def drawn(self) -> dict[str, np.ndarray]:
         """Noise and masks of the last step, by name; see ``skuq/backends/_protocol.py``."""
+        with eager():
+            return self._drawn()
+
+    def _drawn(self) -> dict[str, np.ndarray]:
         program, seed = self._program, self._seed.astype(np.int64)
         drawn: dict[str, np.ndarray] = {}
         if self._compiled is None:
@@ -106,7 +134,7 @@ class Trainer(_protocol.Trainer):
             n_rows = self._buffers[0].shape[2]
             # The shape decides which number stands where.
             draw = _draw_masks((n_members * n_samples, n_rows, network.n_units), self._device)
-            masks = draw(tf.constant(stream(MASKS)), self._knobs[SCALARS.index("dropout_rate")]).numpy()
+            masks = draw(tf.constant(stream(MASKS)), tf.constant(self._knobs[SCALARS.index("dropout_rate")])).numpy()
             drawn["masks"] = masks.reshape(n_members, n_samples, n_rows, network.n_units)
         return drawn
 
@@ -126,6 +154,10 @@ class Trainer(_protocol.Trainer):
         ndarray of shape (K, M)
             Loss of each step before its update.
         """
+        with eager():
+            return self._run(X, y, weight, learning_rate)
+
+    def _run(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, learning_rate: np.ndarray) -> np.ndarray:
         if self._compiled is None:
             (_, n_members, n_rows, _), n_targets = X.shape, y.shape[-1]
             n_features = self._program.network.n_features
@@ -145,18 +177,28 @@ class Trainer(_protocol.Trainer):
             for buffer, array in arrays:
                 buffer[:n] = array[start : start + n]
             control = np.array([*self._seed, self._n_steps, self._n_updates, n], np.uint32).view(np.int32)
-            with tf.device(self._device):
-                batch = [tf.constant(a) for a in (*self._buffers, control)]
-                *self._state, loss = self._compiled(*self._state, *batch, self._knobs, *self._features)
+            batch = [*(self._array(a) for a in self._buffers), self._array(control, np.int32)]
+            *self._state, loss = self._compiled(*self._state, *batch, self._knobs, *self._features)
             self._n_steps += n
             self._n_updates += n
-            losses.append(loss.numpy()[:n])
+            losses.append(np.asarray(loss)[:n])
         return np.concatenate(losses)
 
 
-@cache
+def eager() -> AbstractContextManager[None]:
+    """Compute at once, though the caller may be building a graph or have disabled eager execution.
+
+    ``tf.init_scope`` stays within a graph that the caller made, and stops gradient tapes.
+    """
+    return tf.__internal__.eager_context.eager_mode()
+
+
+@lru_cache(maxsize=KEPT)
 def _compile(program: Program, stretch: int, n_members: int, n_rows: int, n_targets: int, device: str) -> Any:
-    """Trace the function of up to `stretch` steps for these shapes; XLA compiles it at its first call."""
+    """Trace the function of up to `stretch` steps for these shapes; XLA compiles it at its first call.
+
+    On the processor the compiled function goes when it is not among the last `KEPT` that were used.
+    """
     network = program.network
     n_vectors = sum(t.shape[1] for t in network.hidden_kernels) if program.spectral_norm else 0
     n_layer_weights = network.n_layer_weights if program.posterior else 0
@@ -213,6 +255,8 @@ def _compile(program: Program, stretch: int, n_members: int, n_rows: int, n_targ
         _, *state, losses = tf.while_loop(lambda i, *_: i < n, step, start)
         return (*state, losses.stack())
 
+    if device == CPU:
+        return Compiled(steps, signature)
     with tf.device(device):
         compiled = tf.function(steps, input_signature=signature, jit_compile=True, autograph=False)
         return compiled.get_concrete_function()
@@ -277,7 +321,7 @@ def _stretch_length(n_members: int, n_rows: int, n_features: int, n_targets: int
 
 
 def _warn_of_many_maps() -> None:
-    """Say so before Linux ends the process: compiled functions hold memory maps for as long as it lives."""
+    """Say so before Linux ends the process: compiled functions hold memory maps, those of others too."""
     maps, limit = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
     if not (maps.exists() and limit.exists()):
         return
@@ -286,16 +330,16 @@ def _warn_of_many_maps() -> None:
     allowed = int(limit.read_text())
     if used > MANY_MAPS * allowed:
         text = (
-            f"TensorFlow has compiled {_compile.cache_info().currsize} networks of different shapes in this process and "
-            f"keeps them all; it holds {used} memory maps, and Linux ends a process that needs more than {allowed}. Go on in "
-            f"a new process, raise vm.max_map_count, or use backend='blitz', which compiles nothing."
+            f"This process holds {used} memory maps, and Linux ends one that needs more than {allowed}. TensorFlow keeps "
+            f"{_compile.cache_info().currsize} functions compiled for training, 120 maps each. Go on in a new process, raise "
+            f"vm.max_map_count, or use backend='blitz', which compiles nothing."
         )
         warnings.warn(text, UserWarning, stacklevel=2)
 
 
 def _device_name(device: str) -> str:
     if device != "cuda":
-        return "/CPU:0"
+        return CPU
     if not tf.config.list_physical_devices("GPU"):
         raise RuntimeError(
             "device='cuda' needs a GPU, and TensorFlow sees none. Install tensorflow[and-cuda] on a machine with an "
