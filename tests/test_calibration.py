@@ -659,7 +659,7 @@ def test_mapie_takes_our_classifiers():
     ours = ConformalClassifier(fitted, conformity_score="lac", cv="prefit").fit(X[250:], y[250:])
     np.testing.assert_array_equal(ours.predict_set(X, 0.8), split.predict_set(X)[1][..., 0])
     cross = CrossConformalClassifier(model, confidence_level=0.8, cv=3, random_state=0).fit_conformalize(X, y)
-    assert abs(set_covers(fitted, cross.predict_set(X)[1][..., 0], y).mean() - 0.8) < 0.05
+    assert abs(set_covers(fitted, cross.predict_set(X)[1][..., 0], y).mean() - 0.8) < 0.07
 
 
 # Around skuq's own estimators

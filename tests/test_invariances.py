@@ -226,7 +226,7 @@ def test_weights_matter(name, backend):
 @each_classifier
 def test_class_weights_are_weights_of_rows(name, backend):
     X, y = problem(name)
-    fixed = {"standardize": False}  # which goes by the weights of rows alone
+    fixed = {"standardize": False, "input_encoding": None}  # which go by the weights of rows alone
     by_class = make(name, backend, class_weight={"yes": 3.0}, **fixed).fit(X, y)
     by_row = make(name, backend, **fixed).fit(X, y, sample_weight=np.where(y == "yes", 3.0, 1.0))
     assert_same(outputs(by_class, X), outputs(by_row, X))
