@@ -113,7 +113,8 @@ BAYESIAN: dict[str, Any] = {"n_siblings": 2, "spreads": SPREADS}
 AUTO = {
     "ProbabilisticClassifier": Auto(**CLASSES),
     "ProbabilisticRegressor": Auto(pace=LONG, **NUMBERS),
-    "MCDropoutClassifier": Auto(**CLASSES, spreads=SPREADS),
+    # Dropping units that have ended flat moves the mean of the draws; elu has one such end only.
+    "MCDropoutClassifier": Auto(encodes=True, activation="elu", spreads=SPREADS),
     "MCDropoutRegressor": Auto(pace=LONG, **NUMBERS, spreads=SPREADS),
     "DeepEnsembleClassifier": Auto(**CLASSES, **ENSEMBLE),
     "DeepEnsembleRegressor": Auto(pace=LONG, **NUMBERS, **ENSEMBLE),

@@ -146,7 +146,7 @@ def flattened_factor(
                 break
             best = (now, factor, power)
         chosen.append(best[1:])
-    factor, power = np.array(chosen).T
+    factor, power = (np.array(each) for each in zip(*chosen, strict=True))
     return factor, power
 
 
