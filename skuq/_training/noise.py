@@ -146,8 +146,7 @@ def flattened_factor(
                 break
             best = (now, factor, power)
         chosen.append(best[1:])
-    factor, power = (np.array(each) for each in zip(*chosen, strict=True))
-    return factor, power
+    return np.array([factor for factor, _ in chosen]), np.array([power for _, power in chosen])
 
 
 def fit_siblings(
