@@ -22,6 +22,19 @@ except metadata.PackageNotFoundError:
 if known:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_PART}".strip()
 
+# Files from this one on train with TensorFlow in a group of their own: its tests take longest, and two processes share them.
+SECOND_GROUP = "test_n"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Let two processes share the tests that train with TensorFlow."""
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        if mark is not None and mark.args == ("tensorflow",) and item.path.name >= SECOND_GROUP:
+            item.add_marker(pytest.mark.xdist_group("tensorflow-2"), append=False)
+
+
 # What training says where no backend is installed.
 NO_BACKEND = re.compile(r"No backend is installed|backend='\w+' needs .*, which is not installed")
 
