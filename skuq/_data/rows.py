@@ -235,6 +235,8 @@ class Standardizer:
             The rows that were standardised.
         two_valued : ndarray of bool, shape (n_columns,)
         """
+        if not two_valued.any():
+            return self
         low, high = X.min(axis=0), X.max(axis=0)
         if sparse.issparse(X):
             low, high = low.toarray().ravel(), high.toarray().ravel()

@@ -210,10 +210,11 @@ class Estimator(CallbackSupportMixin, Contract, BaseEstimator):
         if exposure is not None:
             x_standardizer = x_standardizer.without_column(exposure)
             several[exposure] = False
+        is_table = is_a_table(several)
         before, fits = None if previous is None else previous.encoding, self._may_encode(target.likelihood)
         parameters = {**self.get_params(deep=False), "smooth": self._auto.smooth}
         encoding = encoding_of(parameters, several, sizes, before, fits)
-        network = self._network(X.shape[1], encoding, sizes, target.head, is_a_table(several))
+        network = self._network(X.shape[1], encoding, sizes, target.head, is_table)
         scaled = x_standardizer.rows(X)
         # Weights that are trained further belong to the random features they were trained on.
         if previous is not None and previous.network == network:
@@ -228,7 +229,7 @@ class Estimator(CallbackSupportMixin, Contract, BaseEstimator):
             seeds=seeds,
             features=features,
             encoding=encoding,
-            is_table=is_a_table(several),
+            is_table=is_table,
         )
 
     def _train(self, backend: str, problem: Problem, previous: State | None, context: Any) -> tuple[Members, Outcome]:

@@ -208,11 +208,15 @@ def ensemble_factor(
     """
     holder = np.repeat(np.arange(len(held_out)), [len(part) for part in held_out])
     y, weight = targets_and_weights(rows, held_out)
-    loc = parameters["loc"]
-    foreign = loc[holder, np.arange(len(holder))]
+    parameters = {name: np.broadcast_to(values, parameters["loc"].shape) for name, values in parameters.items()}
+    loc, log_scale = parameters["loc"], np.log(parameters["scale"])
+    # Of each row by the member that has not seen it.
+    by_holder = holder, np.arange(len(holder))
+    foreign = loc[by_holder]
+    mistake = y - foreign
     fold = np.array([part.fold for part in held_out])
     has_seen = (fold[:, None] != fold[holder])[..., None]
-    far, wrong = _members_apart(loc, has_seen, y - foreign, holder, weight)
+    far, wrong = _members_apart(loc, has_seen, mistake, holder, weight)
     weight = np.where((far & wrong).all(axis=1)[holder], 0.0, weight)
     counted = has_seen & ~far[:, None]
     n_others = np.maximum(counted.sum(axis=0), 1)
@@ -220,17 +224,15 @@ def ensemble_factor(
     deviation = np.where(has_seen, loc - others, 0.0)
     squares = (deviation**2).sum(axis=0, where=counted)
     seen = np.average(squares / np.maximum(n_others - 1, 1), axis=0, weights=weight)
-    error = y - foreign
-    unseen = unseen_variance(error, foreign - others, seen, n_others, weight)
-    share = unseen / np.average(error**2, axis=0, weights=weight)
+    unseen = unseen_variance(mistake, foreign - others, seen, n_others, weight)
+    share = unseen / np.average(mistake**2, axis=0, weights=weight)
     # Never less than half of the error is noise or bias that all members have in common.
-    error = error * np.sqrt(np.maximum(1 - share, 0.25))
+    error = mistake * np.sqrt(np.maximum(1 - share, 0.25))
     deviation *= np.sqrt(unseen / np.maximum(seen, np.finfo(float).tiny))
     # Members that have seen a target far out know that the noise is large there. Where they say so by more than they differ among
     # each other, they have been told, and the one that has not seen it speaks for them.
-    log_scale = np.log(np.broadcast_to(parameters["scale"], loc.shape))
     middle = log_scale.sum(axis=0, where=counted) / n_others
-    above = middle - log_scale[holder, np.arange(len(holder))]
+    above = middle - log_scale[by_holder]
     among = np.sqrt(((log_scale - middle) ** 2).mean(axis=(0, 1), where=counted))
     told = np.where(above > TOLD * among, above, 0.0)
     scale = np.exp(np.where(has_seen, log_scale - told, log_scale))
@@ -238,9 +240,9 @@ def ensemble_factor(
     likeliest, power = flattened_factor(likelihood, mixture, error, weight)
     mixture["scale"] = scale**power
     factor = coverage_factor(likelihood, mixture, error, weight, likeliest)
-    alone = {name: np.broadcast_to(v, loc.shape)[holder, np.arange(len(holder))] for name, v in parameters.items()}
+    alone = {name: values[by_holder] for name, values in parameters.items()}
     alone["scale"] = alone["scale"] ** power
-    wanted = moment_factor(likelihood.var(alone), unseen, y - foreign, weight, factor, power)
+    wanted = moment_factor(likelihood.var(alone), unseen, mistake, weight, factor, power)
     # Scales that held-out rows take as they are know where errors are large, and the likelihood is to be trusted.
     each = zip(_by_output(likelihood, mixture, error, weight), factor, wanted, power, strict=True)
     return np.array([_affordable(loss, now, to, TRIFLE) if p == 1 else to for (loss, *_), now, to, p in each]), power

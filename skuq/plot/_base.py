@@ -51,9 +51,25 @@ class Display:
         self.ax_, self.figure_ = ax, ax.figure
         return ax
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the display."""
+    def _draw(self, ax: Any) -> None:
+        """Draw in these axes; not of a display whose ``plot`` has options of its own."""
         raise NotImplementedError
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; None: new axes.
+
+        Returns
+        -------
+        Display
+            Itself, with `ax_` and `figure_`.
+        """
+        self._draw(self._start(ax))
+        return self
 
 
 def legend_above(ax: Any, **options: Any) -> None:

@@ -328,18 +328,8 @@ class PITDisplay(Display):
         weight = None if sample_weight is None else check_weight(sample_weight, values)
         return cls(pit=values, n_bins=int(n_bins), sample_weight=weight, name=name).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the histogram.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        PITDisplay
-        """
-        ax = self._start(ax)
+    def _draw(self, ax: Any) -> None:
+        """Draw the histogram."""
         values = np.asarray(self.pit)
         weight = check_weight(self.sample_weight, values)
         edges = np.linspace(0, 1, self.n_bins + 1)
@@ -354,7 +344,6 @@ class PITDisplay(Display):
         if self.name:
             ax.set_title(self.name)
         ax.legend(frameon=False, ncols=3, loc="upper center")
-        return self
 
 
 class ReliabilityDisplay(Display):

@@ -246,20 +246,8 @@ class PredictionIntervalDisplay(Display):
         )
         return display.plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the intervals.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Where to draw; None: new axes.
-
-        Returns
-        -------
-        PredictionIntervalDisplay
-            Itself, with `ax_` and `figure_`.
-        """
-        ax = self._start(ax)
+    def _draw(self, ax: Any) -> None:
+        """Draw the intervals."""
         x = np.asarray(self.position)
         numeric = is_numeric(x)
         order = np.argsort(x, kind="stable")
@@ -312,7 +300,6 @@ class PredictionIntervalDisplay(Display):
             ax.set_xlabel(with_unit(self.feature_name, self.feature_unit))
         ax.set_ylabel(with_unit(self.target_name, self.unit))
         legend_above(ax)
-        return self
 
 
 def _column(values: Any, output: int | None, n_rows: int, name: str) -> np.ndarray:
@@ -483,18 +470,8 @@ class DrawsDisplay(Display):
         )
         return display.plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the samples.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        DrawsDisplay
-        """
-        ax = self._start(ax)
+    def _draw(self, ax: Any) -> None:
+        """Draw the samples."""
         samples = np.asarray(self.samples)
         n_rows, n_samples = samples.shape
         draws = f"{n_samples} draws"
@@ -516,7 +493,6 @@ class DrawsDisplay(Display):
             ax.set_xlabel(with_unit(self.feature_name or "feature", self.feature_unit))
             ax.set_ylabel(with_unit(self.target_name, self.unit))
         legend_above(ax, markerscale=1.5)
-        return self
 
 
 class DensityDisplay(Display):
@@ -736,18 +712,8 @@ class DensityDisplay(Display):
         )
         return display.plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the density.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        DensityDisplay
-        """
-        ax = self._start(ax)
+    def _draw(self, ax: Any) -> None:
+        """Draw the density."""
         values, density = np.asarray(self.values), np.asarray(self.density)
         inside = np.zeros(len(values), bool)
         if self.interval is not None:
@@ -773,7 +739,6 @@ class DensityDisplay(Display):
         per_unit = None if not self.unit else f"1/{self.unit}" if len(self.unit.split("/")) == 1 else f"1/({self.unit})"
         ax.set_ylabel("probability" if self.discrete else with_unit("density", per_unit))
         ax.legend(frameon=False)
-        return self
 
 
 def _like(values: Any) -> np.ndarray:

@@ -132,18 +132,8 @@ class LossCurveDisplay(Display):
             ax
         )
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the curves.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        LossCurveDisplay
-        """
-        ax = self._start(ax)
+    def _draw(self, ax: Any) -> None:
+        """Draw the curves."""
         loss = np.asarray(self.loss)
         ax.plot(np.arange(1, len(loss) + 1), loss, color=BLUE, linewidth=1, alpha=0.8, label="training")
         shown = [loss]
@@ -172,7 +162,6 @@ class LossCurveDisplay(Display):
         if self.name:
             ax.set_title(self.name)
         ax.legend(frameon=False)
-        return self
 
 
 class RegularizationPathDisplay(Display):
@@ -324,18 +313,8 @@ class RegularizationPathDisplay(Display):
         )
         return display.plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the path.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        RegularizationPathDisplay
-        """
-        ax = self._start(ax)
+    def _draw(self, ax: Any) -> None:
+        """Draw the path."""
         alphas, selected = np.asarray(self.alphas), np.asarray(self.selected)
         zero = bool(np.any(alphas == 0))
         if self.kind == "coef":
@@ -375,7 +354,6 @@ class RegularizationPathDisplay(Display):
             other.set_ylabel(f"{self.score_name} (dotted, higher is better)")
             if self.kind == "coef":
                 ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.18, 0.5))
-        return self
 
 
 def _parameter_name(estimator: Any, name: str) -> str:

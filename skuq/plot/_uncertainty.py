@@ -361,18 +361,8 @@ class UncertaintySplitDisplay(Display):
             ax
         )
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the rows.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        UncertaintySplitDisplay
-        """
-        ax = self._start(ax)
+    def _draw(self, ax: Any) -> None:
+        """Draw the rows."""
         aleatoric, epistemic = np.asarray(self.aleatoric), np.asarray(self.epistemic)
         group = np.zeros(len(aleatoric), int) if self.group is None else np.asarray(self.group)
         # An epistemic part of zero (a method with one draw) has no logarithm: it stands at the lower end.
@@ -409,7 +399,6 @@ class UncertaintySplitDisplay(Display):
         word = "uncertainty" if self.measure == "entropy" else "variance"
         ax.set(xlabel=with_unit(f"aleatoric {word}", unit), ylabel=with_unit(f"epistemic {word}", unit))
         ax.legend(frameon=False)
-        return self
 
 
 def _decade(low: float, high: float) -> tuple[float, float]:

@@ -66,11 +66,6 @@ class InputEncoding(ABC):
         """Shapes of what is trained, the axis of the encoded features first; none for most encodings."""
         return {}
 
-    @property
-    def is_learned(self) -> bool:
-        """Whether anything of the encoding is trained, so that rows cannot be encoded once for all steps."""
-        return bool(self.weight_shapes(1))
-
     def initial_weights(self, n_features: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Where training of `weight_shapes` starts."""
         return {}
